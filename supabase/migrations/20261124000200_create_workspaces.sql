@@ -1,0 +1,108 @@
+-- Who may see and do what. Every person, agent and worker is an ordinary Auth user; his rights are rows here,
+-- looked up by auth.uid() on each call, so that deleting a row takes them away at once.
+
+create table public.workspaces (
+  id uuid primary key default gen_random_uuid(),
+  name text not null,
+  created_at timestamptz not null default now(),
+  constraint workspace_name_is_1_to_100_characters check (char_length(name) between 1 and 100)
+);
+
+create table public.workspace_members (
+  user_id uuid not null references auth.users (id) on delete cascade,
+  workspace_id uuid not null references public.workspaces (id) on delete cascade,
+  role text not null,
+  is_default boolean not null default false,  -- where his jobs go when they name no workspace; only he, or provisioning, sets it
+  worker_id text,                             -- a worker's name in heartbeats and jobs; provisioning gives it
+  created_at timestamptz not null default now(),
+  primary key (user_id, workspace_id),
+  constraint member_role_is_known check (role in ('viewer', 'member', 'owner', 'worker')),
+  constraint worker_id_belongs_to_workers check ((role = 'worker') = (worker_id is not null)),
+  constraint worker_id_is_a_short_name check (worker_id ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$')
+);
+create index workspace_members_of_workspace on public.workspace_members (workspace_id);                     -- who is in it?
+create unique index workspace_members_one_default on public.workspace_members (user_id) where is_default;  -- where do his jobs go?
+create unique index workspace_members_worker_id on public.workspace_members (worker_id) where worker_id is not null;  -- is the name taken?
+
+alter table public.workspaces enable row level security;
+alter table public.workspace_members enable row level security;
+revoke all on public.workspaces, public.workspace_members from public, anon, authenticated, service_role;
+
+-- The workspaces in which the caller has one of these roles. In a policy write it as a sub-select,
+-- so that it runs once a query and not once a row.
+create function sidejob.workspaces_as(variadic roles text[]) returns setof uuid
+language sql stable security definer set search_path = '' as $$
+  select m.workspace_id from public.workspace_members m where m.user_id = auth.uid() and m.role = any (roles)
+$$;
+
+create function sidejob.my_workspaces() returns setof uuid
+language sql stable security definer set search_path = '' as $$
+  select m.workspace_id from public.workspace_members m where m.user_id = auth.uid()
+$$;
+
+create function sidejob.my_default_workspace() returns uuid
+language sql stable security definer set search_path = '' as $$
+  select m.workspace_id from public.workspace_members m where m.user_id = auth.uid() and m.is_default
+$$;
+
+-- The server sees every workspace; a list over "all that the caller may read" starts here.
+create function sidejob.readable_workspaces() returns setof uuid
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  if sidejob.caller_is_server() then
+    return query select w.id from public.workspaces w;
+  else
+    return query select sidejob.my_workspaces();
+  end if;
+end $$;
+
+-- Passes the server and whoever has one of these roles there. To anyone else a workspace that he is not in does not exist.
+create function sidejob.require_role(workspace uuid, variadic roles text[]) returns void
+language plpgsql stable set search_path = '' as $$
+begin
+  if sidejob.caller_is_server() or workspace in (select sidejob.workspaces_as(variadic roles)) then
+    return;
+  elsif workspace in (select sidejob.my_workspaces()) then
+    perform sidejob.refuse('SJ201', 'your role in this workspace does not allow this', 'It takes one of the roles ' || array_to_string(roles, ', ') || '.');
+  end if;
+  perform sidejob.refuse('SJ200', 'workspace_id: there is no such workspace', 'Name a workspace that you are a member of.');
+end $$;
+
+revoke execute on function sidejob.workspaces_as, sidejob.my_workspaces, sidejob.my_default_workspace, sidejob.readable_workspaces, sidejob.require_role from public;
+grant execute on function sidejob.workspaces_as, sidejob.my_workspaces, sidejob.my_default_workspace, sidejob.readable_workspaces
+  to authenticated, service_role;
+
+create policy "members see their workspaces" on public.workspaces for select to authenticated
+  using (id in (select sidejob.my_workspaces()));
+create policy "owners rename their workspaces" on public.workspaces for update to authenticated
+  using (id in (select sidejob.workspaces_as('owner'))) with check (id in (select sidejob.workspaces_as('owner')));
+
+create policy "everyone sees his own membership, owners see all" on public.workspace_members for select to authenticated
+  using (user_id = (select auth.uid()) or workspace_id in (select sidejob.workspaces_as('owner')));
+-- A worker's role is provisioning's alone: it may claim jobs and write results.
+create policy "owners add people" on public.workspace_members for insert to authenticated
+  with check (role <> 'worker' and workspace_id in (select sidejob.workspaces_as('owner')));
+create policy "owners change people's roles" on public.workspace_members for update to authenticated
+  using (role <> 'worker' and workspace_id in (select sidejob.workspaces_as('owner')))
+  with check (role <> 'worker' and workspace_id in (select sidejob.workspaces_as('owner')));
+create policy "owners remove people" on public.workspace_members for delete to authenticated
+  using (role <> 'worker' and workspace_id in (select sidejob.workspaces_as('owner')));
+
+grant select, update (name) on public.workspaces to authenticated;
+grant select, insert (workspace_id, user_id, role), update (role), delete on public.workspace_members to authenticated;
+grant select, insert, update, delete on public.workspaces, public.workspace_members to service_role;
+
+-- Chooses where the caller's jobs go when they name no workspace. Nobody else can change it for him.
+create function public.set_default_workspace(workspace_id uuid) returns void
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+begin
+  if set_default_workspace.workspace_id is null or set_default_workspace.workspace_id not in (select sidejob.my_workspaces()) then
+    perform sidejob.refuse('SJ200', 'workspace_id: there is no such workspace', 'Name a workspace that you are a member of.');
+  end if;
+  update public.workspace_members m set is_default = false where m.user_id = auth.uid() and m.is_default;
+  update public.workspace_members m set is_default = true
+   where m.user_id = auth.uid() and m.workspace_id = set_default_workspace.workspace_id;
+end $$;
+revoke execute on function public.set_default_workspace from public, anon, authenticated, service_role;
+grant execute on function public.set_default_workspace to authenticated;

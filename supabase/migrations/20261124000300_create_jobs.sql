@@ -1,0 +1,133 @@
+-- The queue. A row is a job; its life is written by the transitions (…_create_transitions.sql) and by nobody else.
+--
+--   queued → assigned → running → succeeded | failed | cancelled
+--
+-- A failed attempt goes back to `queued` with a later next_run_at while the budget lasts: attempts - released < max_attempts.
+
+create table public.jobs (
+  id uuid primary key default gen_random_uuid(),
+  workspace_id uuid not null references public.workspaces (id),
+  type text not null,                                 -- which handler, `browser.screenshot`
+  status text not null default 'queued',
+  executor_id text not null default 'default',        -- which group of workers may take it
+  worker_id text,                                     -- the worker of the present or last attempt
+  agent_id text,                                      -- its process, when the claim named one
+  priority smallint not null default 0,               -- 0–9, higher first
+  payload jsonb not null default '{}',                -- what to do; never changes
+  result jsonb,                                       -- what came of it; set on success
+  error jsonb,                                        -- the last attempt's failure {code, message, …}
+  progress jsonb,                                     -- the last that was reported
+  checkpoint jsonb,                                   -- what the next attempt need not do again
+  idempotency_key text,                               -- unique in the workspace for the life of the row
+  attempts int not null default 0,                    -- claims so far; a part of the fence, so it never goes down
+  released int not null default 0,                    -- attempts handed back, which cost nothing
+  max_attempts int not null default 3,
+  blocked_by int not null default 0,                  -- jobs that this one waits for
+  next_run_at timestamptz not null default now(),     -- not before
+  lease_owner uuid,                                   -- the Auth user who holds, or last held, the lease
+  lease_hash bytea,                                   -- SHA-256 of the lease token, which only the claim's answer carries; it stays after the
+                                                      -- attempt's end, so that a repeated report can be told from a late one
+  lease_until timestamptz,                            -- from then on a sweep may take the job away; set while in flight
+  event_seq int not null default 0,                   -- the last job_events.seq given
+  last_event text,                                    -- why the row moved; becomes job_events.event_type
+  last_detail jsonb,                                  -- and job_events.payload
+  progress_at timestamptz,                            -- when progress was last stored as an event
+  created_by uuid,
+  trace_id text,                                      -- W3C trace id of the request that asked for it
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  started_at timestamptz,                             -- when the present or last attempt's handler began
+  finished_at timestamptz,
+
+  constraint status_is_known check (status in ('queued', 'assigned', 'running', 'succeeded', 'failed', 'cancelled')),
+  constraint type_is_a_short_name check (type ~ '^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$'),
+  constraint executor_id_is_a_short_name check (executor_id ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
+  constraint agent_id_is_a_short_name check (agent_id ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
+  constraint priority_is_0_to_9 check (priority between 0 and 9),
+  constraint payload_is_an_object check (jsonb_typeof(payload) = 'object'),
+  constraint payload_is_at_most_256_kib check (octet_length(payload::text) <= 262144),
+  constraint result_is_at_most_1_mib check (octet_length(result::text) <= 1048576),
+  constraint error_is_at_most_64_kib check (octet_length(error::text) <= 65536),
+  constraint progress_is_at_most_16_kib check (octet_length(progress::text) <= 16384),
+  constraint checkpoint_is_at_most_256_kib check (octet_length(checkpoint::text) <= 262144),
+  constraint idempotency_key_is_1_to_200_characters check (char_length(idempotency_key) between 1 and 200),
+  constraint trace_id_is_32_hex_digits check (trace_id ~ '^[0-9a-f]{32}$'),
+  constraint max_attempts_is_1_to_25 check (max_attempts between 1 and 25),
+  constraint released_is_0_to_attempts check (released between 0 and attempts),
+  constraint blocked_by_is_not_negative check (blocked_by >= 0),
+  constraint next_run_at_is_before_2100 check (next_run_at < '2100-01-01 00:00:00+00'),
+  constraint lease_while_in_flight check
+    ((status in ('assigned', 'running')) = (lease_until is not null)
+     and (lease_until is null or (lease_owner is not null and lease_hash is not null))),
+  constraint started_before_running check (status <> 'running' or started_at is not null),
+  constraint finished_at_when_final check ((status in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)),
+  constraint last_event_explains_status check (case status
+    when 'queued' then last_event in ('job.queued', 'job.retry_scheduled', 'job.released', 'job.lease_expired')
+    when 'assigned' then last_event in ('job.claimed', 'job.progress')
+    when 'running' then last_event in ('job.started', 'job.progress')
+    when 'succeeded' then last_event = 'job.succeeded'
+    when 'failed' then last_event = 'job.dead_lettered'
+    else last_event = 'job.cancelled' end)
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
+        autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.02);
+
+-- updated_at, lease_until and progress stand in no index, so that a renewal can be a HOT update.
+create index jobs_ready on public.jobs (workspace_id, executor_id, priority desc, next_run_at, id)
+  where status = 'queued' and blocked_by = 0;                                          -- which job is next?
+create index jobs_in_flight on public.jobs (id) where status in ('assigned', 'running');  -- whose lease ran out?
+create unique index jobs_idempotency on public.jobs (workspace_id, idempotency_key)
+  where idempotency_key is not null;                                                   -- was this asked before?
+create index jobs_recent on public.jobs (workspace_id, created_at desc, id desc);      -- what is on page N?
+create index jobs_finished on public.jobs (finished_at) where finished_at is not null; -- what ended since, what may go?
+
+alter table public.jobs enable row level security;
+revoke all on public.jobs from public, anon, authenticated, service_role;
+-- UPDATE is granted only to be refused by a trigger that names the right call; there is no policy for it either.
+grant select, insert, update on public.jobs to authenticated, service_role;
+
+create policy "members see their workspaces' jobs" on public.jobs for select to authenticated
+  using (workspace_id in (select sidejob.my_workspaces()));
+create policy "members and owners enqueue" on public.jobs for insert to authenticated
+  with check (workspace_id in (select sidejob.workspaces_as('member', 'owner')));
+
+-- A plain INSERT over REST may set what enqueue_job may set. Every other column must be left as it starts:
+-- null, zero or the present time.
+create function sidejob.admit_job() returns trigger
+language plpgsql set search_path = '' as $$
+declare
+  reserved text;
+begin
+  if new.status <> 'queued' then
+    perform sidejob.refuse('SJ101', 'status: a new job is always queued', 'Leave status out, or send "queued".');
+  end if;
+  select given.key into reserved
+    from jsonb_each(to_jsonb(new) - '{id,workspace_id,type,status,executor_id,payload,priority,max_attempts,next_run_at,idempotency_key}'::text[]) as given
+   where given.value not in ('null', '0', to_jsonb(now()))
+   order by given.key limit 1;
+  if reserved is not null then
+    perform sidejob.refuse('SJ101', format('%s: this column is written by the queue alone', reserved),
+      'Leave it out. A worker moves its job with claim_one_job, start_job, renew_lease, report_progress, finish_job and release_job.');
+  end if;
+  new.workspace_id := coalesce(new.workspace_id, sidejob.my_default_workspace());
+  if new.workspace_id is null then
+    perform sidejob.refuse('SJ102', 'workspace_id: you have no default workspace',
+      'Send workspace_id, or choose a default with set_default_workspace.');
+  end if;
+  new.next_run_at := greatest(new.next_run_at, now());  -- an early date would jump the queue
+  new.created_by := auth.uid();
+  return new;
+end $$;
+revoke execute on function sidejob.admit_job from public;
+create trigger jobs_admit before insert on public.jobs for each row
+  when (current_user in ('anon', 'authenticated', 'service_role')) execute function sidejob.admit_job();
+
+create function sidejob.refuse_raw_update() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  perform sidejob.refuse('SJ101', 'a job is moved by its transitions, never by UPDATE',
+    'A worker ends its job with finish_job (or start_job, renew_lease, report_progress, release_job); a member stops one with cancel_job.');
+  return null;
+end $$;
+revoke execute on function sidejob.refuse_raw_update from public;
+create trigger jobs_refuse_raw_update before update on public.jobs for each statement
+  when (current_user in ('anon', 'authenticated', 'service_role')) execute function sidejob.refuse_raw_update();

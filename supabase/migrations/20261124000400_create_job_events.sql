@@ -1,0 +1,85 @@
+-- The history of every job: one row a transition, written by trigger in the transaction that moved the job.
+--
+-- seq counts 1, 2, 3, … within a job and is given under the job's row lock, so a reader can tell that he missed one.
+-- tx is the writing transaction: a reader of all events pages by (tx, id) below the oldest running transaction
+-- (pg_snapshot_xmin(pg_current_snapshot())) and so never skips an event that is committed late.
+
+create table public.job_events (
+  id bigint primary key generated always as identity,
+  job_id uuid not null,        -- no foreign key: it would cost each transition more than it guards
+  workspace_id uuid not null,
+  seq int not null,
+  event_type text not null,
+  attempt int not null,
+  payload jsonb not null default '{}',
+  tx xid8 not null default pg_current_xact_id(),
+  created_at timestamptz not null default clock_timestamp(),
+  constraint event_type_is_known check (event_type in ('job.queued', 'job.claimed', 'job.started', 'job.progress', 'job.retry_scheduled',
+    'job.released', 'job.lease_expired', 'job.succeeded', 'job.failed', 'job.cancelled', 'job.dead_lettered'))
+);
+create unique index job_events_of_job on public.job_events (job_id, seq);  -- what came after seq?
+create index job_events_in_order on public.job_events (tx, id);            -- what did a reader of everything not see yet?
+
+alter table public.job_events enable row level security;
+revoke all on public.job_events from public, anon, authenticated, service_role;
+grant select on public.job_events to authenticated, service_role;
+create policy "members see their workspaces' events" on public.job_events for select to authenticated
+  using (workspace_id in (select sidejob.my_workspaces()));
+
+-- Jobs that failed for good, kept with what is needed to run them again.
+create table public.dead_letters (
+  id bigint primary key generated always as identity,
+  job_id uuid not null unique,
+  workspace_id uuid not null,
+  reason text not null,                -- attempts_exhausted | gave_up | lease_expired
+  error jsonb,
+  payload jsonb not null,
+  retries int not null default 0,
+  retried_at timestamptz,
+  created_at timestamptz not null default now(),
+  constraint reason_is_known check (reason in ('attempts_exhausted', 'gave_up', 'lease_expired')),
+  constraint retried_at_when_retried check ((retries > 0) = (retried_at is not null))
+);
+create index dead_letters_recent on public.dead_letters (workspace_id, created_at desc, id desc);  -- what is on page N?
+
+alter table public.dead_letters enable row level security;
+revoke all on public.dead_letters from public, anon, authenticated, service_role;
+grant select on public.dead_letters to authenticated, service_role;
+create policy "members and owners see dead letters" on public.dead_letters for select to authenticated
+  using (workspace_id in (select sidejob.workspaces_as('member', 'owner')));
+
+-- A move of status takes the next seq; a last failure takes two, one for job.failed and one for job.dead_lettered.
+create function sidejob.step_event() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  if tg_op = 'INSERT' then
+    new.event_seq := 1;
+    new.last_event := 'job.queued';
+  else
+    new.event_seq := old.event_seq + case new.last_event when 'job.dead_lettered' then 2 else 1 end;
+  end if;
+  return new;
+end $$;
+revoke execute on function sidejob.step_event from public;
+
+create function sidejob.write_event() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if new.last_event = 'job.dead_lettered' then
+    insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
+    values (new.id, new.workspace_id, new.event_seq - 1, 'job.failed', new.attempts, coalesce(new.last_detail, '{}'));
+    insert into public.dead_letters (job_id, workspace_id, reason, error, payload)
+    values (new.id, new.workspace_id, new.last_detail ->> 'reason', new.error, new.payload);
+  end if;
+  insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
+  values (new.id, new.workspace_id, new.event_seq, new.last_event, new.attempts, coalesce(new.last_detail, '{}'));
+  return null;
+end $$;
+revoke execute on function sidejob.write_event from public;
+
+create trigger jobs_step_first before insert on public.jobs for each row execute function sidejob.step_event();
+create trigger jobs_step before update of status on public.jobs for each row
+  when (old.status is distinct from new.status) execute function sidejob.step_event();
+create trigger jobs_write_first after insert on public.jobs for each row execute function sidejob.write_event();
+create trigger jobs_write after update on public.jobs for each row
+  when (old.event_seq <> new.event_seq) execute function sidejob.write_event();  -- no column list: a progress report steps the counter itself
