@@ -56,6 +56,7 @@ language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
   membership record;
+  ts timestamptz := clock_timestamp();  -- a variable, since a volatile call could be no bound of an index range
   level smallint;
   wanted int := claim_jobs.max_jobs;
   got int;
@@ -78,13 +79,13 @@ begin
         with due as materialized (
           select j.id, gen_random_uuid()::text as token from public.jobs j
            where j.workspace_id = membership.workspace_id and j.executor_id = claim_jobs.executor_id
-             and j.status = 'queued' and j.blocked_by = 0 and j.priority = level and j.next_run_at <= clock_timestamp()
+             and j.status = 'queued' and j.blocked_by = 0 and j.priority = level and j.next_run_at <= ts
              and (claim_jobs.type_prefix is null or starts_with(j.type, claim_jobs.type_prefix))
            order by j.next_run_at, j.id limit wanted for update skip locked),
         taken as (
           update public.jobs j set status = 'assigned', attempts = j.attempts + 1, worker_id = membership.worker_id, agent_id = claim_jobs.agent_id,
                  lease_owner = auth.uid(), lease_hash = sidejob.hash_lease(due.token),
-                 lease_until = clock_timestamp() + make_interval(secs => claim_jobs.lease_seconds), updated_at = clock_timestamp(),
+                 lease_until = ts + make_interval(secs => claim_jobs.lease_seconds), updated_at = ts,
                  progress = null, last_event = 'job.claimed',
                  last_detail = jsonb_build_object('worker_id', membership.worker_id, 'agent_id', claim_jobs.agent_id, 'lease_owner', auth.uid())
             from due where j.id = due.id

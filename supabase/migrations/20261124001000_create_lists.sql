@@ -6,18 +6,26 @@ create function public.recent_jobs(
   page_size int default 20, before_created_at timestamptz default null, before_id uuid default null,
   status text default null, executor_id text default null, type text default null)
 returns setof public.jobs
-language sql stable set search_path = '' as $$
-  select newest.* from sidejob.readable_workspaces() as workspace (id)
-   cross join lateral (
-     select j.* from public.jobs j
-      where j.workspace_id = workspace.id
-        and (j.created_at, j.id) < (coalesce(before_created_at, 'infinity'), coalesce(before_id, '00000000-0000-0000-0000-000000000000'))
-        and (recent_jobs.status is null or j.status = recent_jobs.status)
-        and (recent_jobs.executor_id is null or j.executor_id = recent_jobs.executor_id)
-        and (recent_jobs.type is null or j.type = recent_jobs.type)
-      order by j.created_at desc, j.id desc limit page_size) as newest
-   order by newest.created_at desc, newest.id desc limit page_size
-$$;
+language plpgsql stable set search_path = '' as $$
+#variable_conflict use_column
+begin
+  if page_size is null or page_size not between 1 and 1000 then
+    perform sidejob.refuse('SJ100', 'page_size: must be 1 to 1000', 'Ask for the next page after it.');
+  end if;
+  -- Filled in here and not in the query: below a policy only a bare parameter can bound an index range (before Postgres 18).
+  recent_jobs.before_created_at := coalesce(recent_jobs.before_created_at, 'infinity');
+  recent_jobs.before_id := coalesce(recent_jobs.before_id, '00000000-0000-0000-0000-000000000000');
+  return query
+    select newest.* from sidejob.readable_workspaces() as workspace (id)
+     cross join lateral (
+       select j.* from public.jobs j
+        where j.workspace_id = workspace.id and (j.created_at, j.id) < (recent_jobs.before_created_at, recent_jobs.before_id)
+          and (recent_jobs.status is null or j.status = recent_jobs.status)
+          and (recent_jobs.executor_id is null or j.executor_id = recent_jobs.executor_id)
+          and (recent_jobs.type is null or j.type = recent_jobs.type)
+        order by j.created_at desc, j.id desc limit page_size) as newest
+     order by newest.created_at desc, newest.id desc limit page_size;
+end $$;
 
 -- Counts of the caller's jobs: all that are open, and those that ended in the last 24 hours.
 create function public.metrics_overview() returns jsonb

@@ -35,7 +35,9 @@ class Caller:
 
     def rpc(self, name: str, **arguments: Any) -> list[Row]:
         listed = ", ".join(f"{key} => %({key})s" for key in arguments)
-        sent = {key: Jsonb(value) if isinstance(value, dict | list) else value for key, value in arguments.items()}
+        sent = {
+            key: Jsonb(value) if isinstance(value, dict | list) else value for key, value in arguments.items()
+        }
         return self.session.execute(f"select * from public.{name}({listed})", sent).fetchall()
 
     def call(self, name: str, **arguments: Any) -> Row:
@@ -65,11 +67,16 @@ class Workspace:
 
     def add(self, name: str, role: str | None) -> Caller:
         user_id = str(uuid.uuid4())
-        self.server.run("insert into auth.users (id, email) values (%s, %s)", user_id, f"{user_id}@example.com")
+        self.server.run(
+            "insert into auth.users (id, email) values (%s, %s)", user_id, f"{user_id}@example.com"
+        )
         if role:
             self.server.run(
                 "insert into public.workspace_members (workspace_id, user_id, role, is_default, worker_id) values (%s, %s, %s, true, %s)",
-                self.id, user_id, role, f"w-{user_id}" if role == "worker" else None,
+                self.id,
+                user_id,
+                role,
+                f"w-{user_id}" if role == "worker" else None,
             )
         self.people[name] = self.sign_in(user_id)
         return self.people[name]
@@ -85,7 +92,9 @@ class Workspace:
         return str(self.member.call("enqueue_job", type=type, **arguments)["job_id"])
 
     def events(self, job_id: str) -> list[str]:
-        found = self.server.rows("select seq, event_type from public.job_events where job_id = %s order by seq", job_id)
+        found = self.server.rows(
+            "select seq, event_type from public.job_events where job_id = %s order by seq", job_id
+        )
         assert [event["seq"] for event in found] == list(range(1, len(found) + 1)), "seq has a gap"
         return [event["event_type"].removeprefix("job.") for event in found]
 
@@ -95,4 +104,7 @@ class Workspace:
 
     def expire(self, job_id: str) -> None:
         """Puts a lease's end into the past, as if its holder had slept."""
-        self.server.run("update public.jobs set lease_until = clock_timestamp() - interval '1 second' where id = %s", job_id)
+        self.server.run(
+            "update public.jobs set lease_until = clock_timestamp() - interval '1 second' where id = %s",
+            job_id,
+        )

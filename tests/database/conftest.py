@@ -19,7 +19,8 @@ def sign_in() -> Iterator[Callable[[str | None], Caller]]:
             claims = f'{{"role": "{role}"' + (f', "sub": "{user_id}"' if user_id else "") + "}"
             session.execute(
                 "select set_config('request.jwt.claim.sub', %s, false), set_config('request.jwt.claim.role', %s, false),"
-                " set_config('request.jwt.claims', %s, false)", (user_id or "", role, claims),
+                " set_config('request.jwt.claims', %s, false)",
+                (user_id or "", role, claims),
             )
             session.execute(f"set role {role}")
             return Caller(session, user_id)

@@ -24,7 +24,12 @@ def test_a_job_that_succeeds_writes_one_event_a_transition(workspace: Workspace)
     assert answer["status"] == "succeeded"
     assert workspace.events(job_id) == ["queued", "claimed", "started", "progress", "succeeded"]
     row = workspace.job(job_id)
-    assert (row["status"], row["result"], row["attempts"], row["lease_until"]) == ("succeeded", {"n": 2}, 1, None)
+    assert (row["status"], row["result"], row["attempts"], row["lease_until"]) == (
+        "succeeded",
+        {"n": 2},
+        1,
+        None,
+    )
     assert row["created_at"] <= row["started_at"] <= row["finished_at"]
 
 
@@ -37,14 +42,22 @@ def test_the_token_stands_in_the_claims_answer_alone(workspace: Workspace) -> No
     job_id = workspace.enqueue()
     token = workspace.worker.claim()["lease_token"]
     everything = str(workspace.server.rows("select to_jsonb(j) from public.jobs j where id = %s", job_id))
-    everything += str(workspace.server.rows("select to_jsonb(e) from public.job_events e where job_id = %s", job_id))
+    everything += str(
+        workspace.server.rows("select to_jsonb(e) from public.job_events e where job_id = %s", job_id)
+    )
     assert token not in everything
 
 
 def test_claims_take_the_highest_priority_first_and_then_the_longest_due(workspace: Workspace) -> None:
     late, early, urgent = workspace.enqueue(), workspace.enqueue(), workspace.enqueue(priority=5)
-    workspace.server.run("update public.jobs set next_run_at = next_run_at - interval '1 minute' where id = %s", early)
-    assert [str(job["id"]) for job in workspace.worker.rpc("claim_jobs", max_jobs=10)] == [urgent, early, late]
+    workspace.server.run(
+        "update public.jobs set next_run_at = next_run_at - interval '1 minute' where id = %s", early
+    )
+    assert [str(job["id"]) for job in workspace.worker.rpc("claim_jobs", max_jobs=10)] == [
+        urgent,
+        early,
+        late,
+    ]
 
 
 def test_a_claim_keeps_to_its_executor_type_and_time(workspace: Workspace) -> None:
@@ -52,10 +65,14 @@ def test_a_claim_keeps_to_its_executor_type_and_time(workspace: Workspace) -> No
     workspace.enqueue(type="figma.export")
     workspace.enqueue(type="browser.pdf", run_at=datetime.now(UTC) + timedelta(hours=1), priority=9)
     mine = workspace.enqueue(type="browser.pdf")
-    assert [str(job["id"]) for job in workspace.worker.rpc("claim_jobs", max_jobs=10, type_prefix="browser.")] == [mine]
+    assert [
+        str(job["id"]) for job in workspace.worker.rpc("claim_jobs", max_jobs=10, type_prefix="browser.")
+    ] == [mine]
 
 
-def test_a_failed_attempt_is_tried_again_later_and_the_last_one_is_a_dead_letter(workspace: Workspace) -> None:
+def test_a_failed_attempt_is_tried_again_later_and_the_last_one_is_a_dead_letter(
+    workspace: Workspace,
+) -> None:
     job_id = workspace.enqueue(max_attempts=2, payload={"keep": "me"})
     error = {"code": "boom", "message": "It broke."}
 
@@ -69,15 +86,29 @@ def test_a_failed_attempt_is_tried_again_later_and_the_last_one_is_a_dead_letter
     workspace.server.run("update public.jobs set next_run_at = now() where id = %s", job_id)
     job = workspace.worker.claim()
     assert workspace.worker.call("finish_job", **lease(job), ok=False, error=error)["status"] == "failed"
-    assert workspace.events(job_id) == ["queued", "claimed", "retry_scheduled", "claimed", "failed", "dead_lettered"]
-    (letter,) = workspace.member.rows("select reason, error, payload from public.dead_letters where job_id = %s", job_id)
+    assert workspace.events(job_id) == [
+        "queued",
+        "claimed",
+        "retry_scheduled",
+        "claimed",
+        "failed",
+        "dead_lettered",
+    ]
+    (letter,) = workspace.member.rows(
+        "select reason, error, payload from public.dead_letters where job_id = %s", job_id
+    )
     assert letter == {"reason": "attempts_exhausted", "error": error, "payload": {"keep": "me"}}
 
 
 def test_giving_up_spends_all_attempts_at_once(workspace: Workspace) -> None:
     job_id = workspace.enqueue()
     job = workspace.worker.claim()
-    assert workspace.worker.call("finish_job", **lease(job), ok=False, error={"code": "bad"}, give_up=True)["status"] == "failed"
+    assert (
+        workspace.worker.call("finish_job", **lease(job), ok=False, error={"code": "bad"}, give_up=True)[
+            "status"
+        ]
+        == "failed"
+    )
     (letter,) = workspace.server.rows("select reason from public.dead_letters where job_id = %s", job_id)
     assert letter["reason"] == "gave_up"
 
@@ -85,7 +116,9 @@ def test_giving_up_spends_all_attempts_at_once(workspace: Workspace) -> None:
 def test_a_worker_may_say_when_to_try_again(workspace: Workspace) -> None:
     job_id = workspace.enqueue()
     later = datetime.now(UTC) + timedelta(minutes=30)
-    workspace.worker.call("finish_job", **lease(workspace.worker.claim()), ok=False, error={"code": "busy"}, retry_at=later)
+    workspace.worker.call(
+        "finish_job", **lease(workspace.worker.claim()), ok=False, error={"code": "busy"}, retry_at=later
+    )
     assert workspace.job(job_id)["next_run_at"] == later
 
 
@@ -105,8 +138,19 @@ def test_only_the_last_attempt_and_its_token_may_write(workspace: Workspace) -> 
     assert workspace.worker.rpc("release_expired_leases")[0]["release_expired_leases"] == 1
     second = workspace.worker2.claim()
 
-    for stale in (lease(first), {**lease(first), "attempt": 2}, {**lease(second), "lease_token": "guess"}, {**lease(second), "attempt": 1}):
-        for name, more in (("start_job", {}), ("renew_lease", {}), ("report_progress", {"progress": {}}), ("release_job", {}), ("finish_job", {"ok": True})):
+    for stale in (
+        lease(first),
+        {**lease(first), "attempt": 2},
+        {**lease(second), "lease_token": "guess"},
+        {**lease(second), "attempt": 1},
+    ):
+        for name, more in (
+            ("start_job", {}),
+            ("renew_lease", {}),
+            ("report_progress", {"progress": {}}),
+            ("release_job", {}),
+            ("finish_job", {"ok": True}),
+        ):
             for caller in (workspace.worker, workspace.worker2):
                 with pytest.raises(psycopg.Error) as error:
                     caller.call(name, **stale, **more)
@@ -128,7 +172,9 @@ def test_a_lease_is_held_until_a_sweep_takes_it(workspace: Workspace) -> None:
     job_id = workspace.enqueue()
     job = workspace.worker.claim()
     workspace.expire(job_id)
-    assert workspace.worker.call("renew_lease", **lease(job), lease_seconds=60)["lease_until"] > datetime.now(UTC)
+    assert workspace.worker.call("renew_lease", **lease(job), lease_seconds=60)["lease_until"] > datetime.now(
+        UTC
+    )
     assert workspace.worker.rpc("release_expired_leases")[0]["release_expired_leases"] == 0
     workspace.expire(job_id)
     assert workspace.worker.call("finish_job", **lease(job), ok=True)["status"] == "succeeded"
@@ -144,7 +190,9 @@ def test_the_last_expiry_fails_the_job(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("ok", [True, False])
-def test_the_same_report_twice_changes_nothing_and_another_one_is_refused(workspace: Workspace, ok: bool) -> None:
+def test_the_same_report_twice_changes_nothing_and_another_one_is_refused(
+    workspace: Workspace, ok: bool
+) -> None:
     job_id = workspace.enqueue()
     job = workspace.worker.claim()
     report = {"ok": ok, "result": {"a": 1} if ok else None, "error": None if ok else {"code": "x"}}
@@ -158,7 +206,9 @@ def test_the_same_report_twice_changes_nothing_and_another_one_is_refused(worksp
     assert workspace.job(job_id) == before
 
 
-def test_an_older_worker_without_a_token_is_heard_while_no_other_attempt_was_its_own(workspace: Workspace) -> None:
+def test_an_older_worker_without_a_token_is_heard_while_no_other_attempt_was_its_own(
+    workspace: Workspace,
+) -> None:
     nameless = {"attempt": None, "lease_token": None}
     job_id = workspace.enqueue()
     workspace.worker.claim()
@@ -201,31 +251,51 @@ def test_a_key_or_an_id_stands_for_one_job(workspace: Workspace, other_workspace
         assert first["job_id"] == second["job_id"]
         for change in ({"payload": {"x": 2}}, {"type": "a.c"}, {"executor_id": "e"}):
             with pytest.raises(psycopg.Error) as error:
-                workspace.member.call("enqueue_job", **{"type": "a.b", "payload": {"x": 1}, **change, **again})
+                workspace.member.call(
+                    "enqueue_job", **{"type": "a.b", "payload": {"x": 1}, **change, **again}
+                )
             assert refused(error) == "SJ301"
     with pytest.raises(psycopg.Error) as error:
         other_workspace.member.call("enqueue_job", type="a.b", payload={"x": 1}, job_id=job_id)
     assert refused(error) == "SJ302"
-    assert other_workspace.member.call("enqueue_job", type="a.b", payload={"x": 1}, idempotency_key="k")["queued"]
+    assert other_workspace.member.call("enqueue_job", type="a.b", payload={"x": 1}, idempotency_key="k")[
+        "queued"
+    ]
 
 
 def test_progress_is_shown_at_once_and_kept_once_a_second(workspace: Workspace) -> None:
     job_id = workspace.enqueue()
     job = workspace.worker.claim()
-    kept = [workspace.worker.call("report_progress", **lease(job), progress={"n": n})["stored"] for n in range(5)]
+    kept = [
+        workspace.worker.call("report_progress", **lease(job), progress={"n": n})["stored"] for n in range(5)
+    ]
     assert kept == [True, False, False, False, False]
     assert workspace.job(job_id)["progress"] == {"n": 4}
-    workspace.server.run("update public.jobs set progress_at = progress_at - interval '1 second' where id = %s", job_id)
-    assert workspace.worker.call("report_progress", **lease(job), progress={"n": 9}, checkpoint={"page": 3})["stored"]
+    workspace.server.run(
+        "update public.jobs set progress_at = progress_at - interval '1 second' where id = %s", job_id
+    )
+    assert workspace.worker.call("report_progress", **lease(job), progress={"n": 9}, checkpoint={"page": 3})[
+        "stored"
+    ]
     assert workspace.events(job_id) == ["queued", "claimed", "progress", "progress"]
 
     workspace.worker.call("release_job", **lease(job))
     assert workspace.worker.claim()["checkpoint"] == {"page": 3}, "the next attempt must find the checkpoint"
 
 
-def artifact(workspace: Workspace, job_id: str, attempt: int, name: str = "a.png", **changes: object) -> dict[str, object]:
-    return {"name": name, "mime": "image/png", "size": 3, "sha256": "0" * 64, "width": 1, "height": 1,
-            "path": f"{workspace.id}/2026/01/31/{job_id}/{attempt}/{name}", **changes}
+def artifact(
+    workspace: Workspace, job_id: str, attempt: int, name: str = "a.png", **changes: object
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "mime": "image/png",
+        "size": 3,
+        "sha256": "0" * 64,
+        "width": 1,
+        "height": 1,
+        "path": f"{workspace.id}/2026/01/31/{job_id}/{attempt}/{name}",
+        **changes,
+    }
 
 
 def test_artifacts_are_recorded_with_the_result(workspace: Workspace) -> None:
@@ -233,12 +303,24 @@ def test_artifacts_are_recorded_with_the_result(workspace: Workspace) -> None:
     job = workspace.worker.claim()
     workspace.worker.run(
         "insert into public.artifacts (job_id, name, size, path) values (%s, 'a.png', 1, %s)",
-        job_id, f"{workspace.id}/2026/01/31/{job_id}/1/a.png",
+        job_id,
+        f"{workspace.id}/2026/01/31/{job_id}/1/a.png",
     )
-    workspace.worker.call("finish_job", **lease(job), ok=True, artifacts=[artifact(workspace, job_id, 1), artifact(workspace, job_id, 1, "b.png")])
-    rows = workspace.member.rows("select name, size, attempt, workspace_id::text, bucket from public.artifacts where job_id = %s order by name", job_id)
+    workspace.worker.call(
+        "finish_job",
+        **lease(job),
+        ok=True,
+        artifacts=[artifact(workspace, job_id, 1), artifact(workspace, job_id, 1, "b.png")],
+    )
+    rows = workspace.member.rows(
+        "select name, size, attempt, workspace_id::text, bucket from public.artifacts where job_id = %s order by name",
+        job_id,
+    )
     assert [row["name"] for row in rows] == ["a.png", "b.png"]
-    assert all((row["size"], row["attempt"], row["workspace_id"], row["bucket"]) == (3, 1, workspace.id, "artifacts") for row in rows)
+    assert all(
+        (row["size"], row["attempt"], row["workspace_id"], row["bucket"]) == (3, 1, workspace.id, "artifacts")
+        for row in rows
+    )
 
 
 @pytest.mark.parametrize(
@@ -257,12 +339,21 @@ def test_artifacts_are_recorded_with_the_result(workspace: Workspace) -> None:
         ({"width": 0}, "pixels_are_positive"),
     ],
 )
-def test_a_wrong_artifact_is_refused_whole(workspace: Workspace, change: dict[str, str], constraint: str) -> None:
+def test_a_wrong_artifact_is_refused_whole(
+    workspace: Workspace, change: dict[str, object], constraint: str
+) -> None:
     job_id = workspace.enqueue()
     job = workspace.worker.claim()
-    named = {key: value.format(other=uuid.uuid4(), job=job_id, workspace=workspace.id) if isinstance(value, str) else value for key, value in change.items()}
+    named = {
+        key: value.format(other=uuid.uuid4(), job=job_id, workspace=workspace.id)
+        if isinstance(value, str)
+        else value
+        for key, value in change.items()
+    }
     with pytest.raises(psycopg.errors.CheckViolation) as error:
-        workspace.worker.call("finish_job", **lease(job), ok=True, artifacts=[artifact(workspace, job_id, 1) | named])
+        workspace.worker.call(
+            "finish_job", **lease(job), ok=True, artifacts=[artifact(workspace, job_id, 1) | named]
+        )
     assert error.value.diag.constraint_name == constraint
     assert workspace.job(job_id)["status"] == "assigned"
     assert workspace.server.rows("select from public.artifacts where job_id = %s", job_id) == []
@@ -280,10 +371,24 @@ def test_a_raw_update_is_refused_with_the_right_call_for_a_hint(workspace: Works
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("status", "succeeded"), ("lease_owner", str(uuid.uuid4())), ("attempts", 5), ("created_at", "2020-01-01"), ("result", Jsonb({})), ("worker_id", "x"),
-     ("finished_at", "2020-01-01"), ("event_seq", 9), ("last_event", "job.succeeded"), ("released", 1), ("created_by", str(uuid.uuid4())), ("blocked_by", 1)],
+    [
+        ("status", "succeeded"),
+        ("lease_owner", str(uuid.uuid4())),
+        ("attempts", 5),
+        ("created_at", "2020-01-01"),
+        ("result", Jsonb({})),
+        ("worker_id", "x"),
+        ("finished_at", "2020-01-01"),
+        ("event_seq", 9),
+        ("last_event", "job.succeeded"),
+        ("released", 1),
+        ("created_by", str(uuid.uuid4())),
+        ("blocked_by", 1),
+    ],
 )
-def test_an_insert_may_not_set_what_the_queue_writes(workspace: Workspace, column: str, value: object) -> None:
+def test_an_insert_may_not_set_what_the_queue_writes(
+    workspace: Workspace, column: str, value: object
+) -> None:
     with pytest.raises(psycopg.Error) as error:
         workspace.member.run(f"insert into public.jobs (type, {column}) values ('a.b', %s)", value)
     assert refused(error) == "SJ101"
@@ -294,7 +399,8 @@ def test_the_owners_insert_goes_to_the_callers_default_workspace(workspace: Work
     job_id = str(uuid.uuid4())
     workspace.member.run(
         "insert into public.jobs (id, type, status, executor_id, payload) values (%s, 'browser.screenshot', 'queued', 'default', %s)",
-        job_id, Jsonb({"url": "https://supabase.com"}),
+        job_id,
+        Jsonb({"url": "https://supabase.com"}),
     )
     row = workspace.job(job_id)
     assert (str(row["workspace_id"]), str(row["created_by"])) == (workspace.id, workspace.member.user_id)
@@ -304,26 +410,48 @@ def test_the_owners_insert_goes_to_the_callers_default_workspace(workspace: Work
 @pytest.mark.parametrize(
     ("arguments", "constraint"),
     [
-        ({"type": ""}, "type_is_a_short_name"), ({"type": "a" * 10_000}, "type_is_a_short_name"), ({"type": "a\nb"}, "type_is_a_short_name"),
-        ({"type": "a.b\n"}, "type_is_a_short_name"), ({"executor_id": "a b"}, "executor_id_is_a_short_name"), ({"priority": -1}, "priority_is_0_to_9"), ({"priority": 10}, "priority_is_0_to_9"),
-        ({"payload": []}, "payload_is_an_object"), ({"payload": {"x": "y" * 262_144}}, "payload_is_at_most_256_kib"),
-        ({"max_attempts": 0}, "max_attempts_is_1_to_25"), ({"idempotency_key": ""}, "idempotency_key_is_1_to_200_characters"),
-        ({"idempotency_key": "k" * 201}, "idempotency_key_is_1_to_200_characters"), ({"run_at": "9999-01-01"}, "next_run_at_is_before_2100"),
-        ({"run_at": "infinity"}, "next_run_at_is_before_2100"), ({"trace_id": "x"}, "trace_id_is_32_hex_digits"),
+        ({"type": ""}, "type_is_a_short_name"),
+        ({"type": "a" * 10_000}, "type_is_a_short_name"),
+        ({"type": "a\nb"}, "type_is_a_short_name"),
+        ({"type": "a.b\n"}, "type_is_a_short_name"),
+        ({"executor_id": "a b"}, "executor_id_is_a_short_name"),
+        ({"priority": -1}, "priority_is_0_to_9"),
+        ({"priority": 10}, "priority_is_0_to_9"),
+        ({"payload": []}, "payload_is_an_object"),
+        ({"payload": {"x": "y" * 262_144}}, "payload_is_at_most_256_kib"),
+        ({"max_attempts": 0}, "max_attempts_is_1_to_25"),
+        ({"idempotency_key": ""}, "idempotency_key_is_1_to_200_characters"),
+        ({"idempotency_key": "k" * 201}, "idempotency_key_is_1_to_200_characters"),
+        ({"run_at": "9999-01-01"}, "next_run_at_is_before_2100"),
+        ({"run_at": "infinity"}, "next_run_at_is_before_2100"),
+        ({"trace_id": "x"}, "trace_id_is_32_hex_digits"),
     ],
 )
-def test_bad_input_breaks_a_constraint_that_names_it(workspace: Workspace, arguments: dict[str, object], constraint: str) -> None:
+def test_bad_input_breaks_a_constraint_that_names_it(
+    workspace: Workspace, arguments: dict[str, object], constraint: str
+) -> None:
     with pytest.raises(psycopg.errors.CheckViolation) as error:
         workspace.member.call("enqueue_job", **{"type": "a.b", **arguments})
     assert error.value.diag.constraint_name == constraint
     assert workspace.server.rows("select from public.jobs where workspace_id = %s", workspace.id) == []
 
 
-@pytest.mark.parametrize(("name", "arguments"), [
-    ("claim_one_job", {"lease_seconds": 0}), ("claim_one_job", {"lease_seconds": 864_000}), ("claim_one_job", {"lease_seconds": None}),
-    ("claim_jobs", {"max_jobs": 0}), ("claim_jobs", {"max_jobs": 100_000}), ("release_expired_leases", {"max_jobs": -1}),
-])
-def test_arguments_out_of_range_are_named(workspace: Workspace, name: str, arguments: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("claim_one_job", {"lease_seconds": 0}),
+        ("claim_one_job", {"lease_seconds": 864_000}),
+        ("claim_one_job", {"lease_seconds": None}),
+        ("claim_jobs", {"max_jobs": 0}),
+        ("claim_jobs", {"max_jobs": 100_000}),
+        ("release_expired_leases", {"max_jobs": -1}),
+        ("recent_jobs", {"page_size": 0}),
+        ("recent_jobs", {"page_size": 1001}),
+    ],
+)
+def test_arguments_out_of_range_are_named(
+    workspace: Workspace, name: str, arguments: dict[str, object]
+) -> None:
     with pytest.raises(psycopg.Error) as error:
         workspace.worker.rpc(name, **arguments)
     assert refused(error) == "SJ100"
@@ -333,7 +461,9 @@ def test_arguments_out_of_range_are_named(workspace: Workspace, name: str, argum
 def test_history_cannot_be_forged_or_lost_by_sql_of_ones_own(workspace: Workspace) -> None:
     job_id = workspace.enqueue()
     with pytest.raises(psycopg.errors.CheckViolation) as error:  # even the owner must say why a row moves
-        workspace.server.run("update public.jobs set status = 'succeeded', finished_at = now() where id = %s", job_id)
+        workspace.server.run(
+            "update public.jobs set status = 'succeeded', finished_at = now() where id = %s", job_id
+        )
     assert error.value.diag.constraint_name == "last_event_explains_status"
     for table in ("job_events", "audit_log", "dead_letters"):
         for caller in (workspace.owner, workspace.worker):
@@ -352,15 +482,29 @@ def test_rights_end_with_the_membership(workspace: Workspace) -> None:
         workspace.worker.call("finish_job", **lease(job), ok=True)
     assert refused(error) == "SJ200"
     assert workspace.worker.rows("select from public.jobs") == []
-    assert [row["action"] for row in workspace.member.rows("select action from public.audit_log order by id")][-1] == "workspace_members.delete"
+    assert [
+        row["action"] for row in workspace.member.rows("select action from public.audit_log order by id")
+    ][-1] == "workspace_members.delete"
 
 
-def test_being_added_to_a_workspace_does_not_change_where_ones_jobs_go(workspace: Workspace, other_workspace: Workspace) -> None:
+def test_being_added_to_a_workspace_does_not_change_where_ones_jobs_go(
+    workspace: Workspace, other_workspace: Workspace
+) -> None:
     member = workspace.member
-    other_workspace.owner.run("insert into public.workspace_members (workspace_id, user_id, role) values (%s, %s, 'member')", other_workspace.id, member.user_id)
-    assert str(workspace.job(str(member.call("enqueue_job", type="a.b")["job_id"]))["workspace_id"]) == workspace.id
+    other_workspace.owner.run(
+        "insert into public.workspace_members (workspace_id, user_id, role) values (%s, %s, 'member')",
+        other_workspace.id,
+        member.user_id,
+    )
+    assert (
+        str(workspace.job(str(member.call("enqueue_job", type="a.b")["job_id"]))["workspace_id"])
+        == workspace.id
+    )
     member.rpc("set_default_workspace", workspace_id=other_workspace.id)
-    assert str(workspace.job(str(member.call("enqueue_job", type="a.b")["job_id"]))["workspace_id"]) == other_workspace.id
+    assert (
+        str(workspace.job(str(member.call("enqueue_job", type="a.b")["job_id"]))["workspace_id"])
+        == other_workspace.id
+    )
 
 
 def test_an_agent_id_belongs_to_its_first_worker(workspace: Workspace, other_workspace: Workspace) -> None:
