@@ -22,6 +22,7 @@ create index job_events_in_order on public.job_events (tx, id);            -- wh
 
 alter table public.job_events enable row level security;
 revoke all on public.job_events from public, anon, authenticated, service_role;
+revoke all on sequence public.job_events_id_seq from public, anon, authenticated, service_role;
 grant select on public.job_events to authenticated, service_role;
 create policy "members see their workspaces' events" on public.job_events for select to authenticated
   using (workspace_id in (select sidejob.my_workspaces()));
@@ -44,6 +45,7 @@ create index dead_letters_recent on public.dead_letters (workspace_id, created_a
 
 alter table public.dead_letters enable row level security;
 revoke all on public.dead_letters from public, anon, authenticated, service_role;
+revoke all on sequence public.dead_letters_id_seq from public, anon, authenticated, service_role;
 grant select on public.dead_letters to authenticated, service_role;
 create policy "members and owners see dead letters" on public.dead_letters for select to authenticated
   using (workspace_id in (select sidejob.workspaces_as('member', 'owner')));

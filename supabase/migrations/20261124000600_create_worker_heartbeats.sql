@@ -5,7 +5,7 @@ create table public.worker_heartbeats_v2 (
   agent_id text not null,                     -- the process; unique in the whole project
   workspace_id uuid not null references public.workspaces (id) on delete cascade,
   executor_id text not null default 'default',
-  status text not null default 'idle',        -- idle | busy | draining, or the worker's own word
+  status text not null default 'idle',        -- idle | busy | draining | offline (its last word), or one of its own
   running int not null default 0,             -- jobs in hand
   capacity int not null default 1,            -- jobs at once at most
   version text,
@@ -58,10 +58,10 @@ begin
   end if;
 end $$;
 
--- Workers heard of in the last 20 seconds, by the database's clock.
+-- Workers heard of in the last 20 seconds, by the database's clock, who have not said goodbye.
 create function public.active_workers() returns setof public.worker_heartbeats_v2
 language sql stable set search_path = '' as $$
-  select * from public.worker_heartbeats_v2 b where b.last_seen > clock_timestamp() - interval '20 seconds'
+  select * from public.worker_heartbeats_v2 b where b.last_seen > clock_timestamp() - interval '20 seconds' and b.status <> 'offline'
    order by b.last_seen desc, b.agent_id desc
 $$;
 

@@ -13,6 +13,7 @@ create index audit_log_recent on public.audit_log (workspace_id, id desc);  -- w
 
 alter table public.audit_log enable row level security;
 revoke all on public.audit_log from public, anon, authenticated, service_role;
+revoke all on sequence public.audit_log_id_seq from public, anon, authenticated, service_role;
 grant select on public.audit_log to authenticated, service_role;
 create policy "members and owners read the audit log" on public.audit_log for select to authenticated
   using (workspace_id in (select sidejob.workspaces_as('member', 'owner')));

@@ -517,3 +517,5 @@ def test_an_agent_id_belongs_to_its_first_worker(workspace: Workspace, other_wor
     (row,) = workspace.viewer.rpc("active_workers")
     assert (row["agent_id"], row["status"]) == (agent, "busy")
     assert other_workspace.viewer.rpc("active_workers") == []
+    workspace.worker.call("worker_heartbeat", agent_id=agent, status="offline")
+    assert workspace.viewer.rpc("active_workers") == []

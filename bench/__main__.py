@@ -1,0 +1,21 @@
+"""`python -m bench [name …]`: runs the named measurements, or all, against the stack in the environment."""
+
+import sys
+from collections.abc import Callable
+
+from bench import functions, paging
+
+MEASUREMENTS: dict[str, Callable[[], None]] = {"paging": paging.measure, "functions": functions.measure}
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in MEASUREMENTS]
+    if unknown:
+        sys.stderr.write(f"no such measurement: {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}\n")
+        return 2
+    for name in names or MEASUREMENTS:
+        MEASUREMENTS[name]()
+    return 0
+
+
+sys.exit(main(sys.argv[1:]))

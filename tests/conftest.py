@@ -1,0 +1,60 @@
+"""Fixtures for all tests: the running stack, and the people who use it."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stack import Person, Stack, load
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    stack = load()
+    yield stack
+    stack.close()
+
+
+@pytest.fixture
+def executor() -> str:
+    """An executor id of this test's own, so that no other test and no running worker takes its jobs."""
+    return f"test-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def member(stack: Stack) -> Person:
+    return stack.sign_in("DEMO")
+
+
+@pytest.fixture
+def owner(stack: Stack) -> Person:
+    return stack.sign_in("OWNER")
+
+
+@pytest.fixture
+def viewer(stack: Stack) -> Person:
+    return stack.sign_in("VIEWER")
+
+
+@pytest.fixture
+def worker(stack: Stack) -> Person:
+    """The second worker of the member's workspace: its user is there, its process is not."""
+    return stack.sign_in("WORKER2")
+
+
+@pytest.fixture
+def other_worker(stack: Stack) -> Person:
+    """The user of the worker that may be running."""
+    return stack.sign_in("WORKER")
+
+
+@pytest.fixture
+def stranger(stack: Stack) -> Person:
+    """A user with a workspace of his own, not the member's."""
+    return stack.sign_in("OTHER")
+
+
+@pytest.fixture
+def nobody(stack: Stack) -> Person:
+    """No token at all."""
+    return Person(stack, {})

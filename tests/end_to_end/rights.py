@@ -1,0 +1,179 @@
+"""Who may do what: the one table, as requests. A new table, function or Storage path gets its lines here."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from tests.stack import Person
+
+ACTORS = ("nobody", "anon", "stranger", "viewer", "member", "owner", "worker", "secret")
+PEOPLE = (
+    "viewer member owner worker"  # whoever is in the workspace; functions know people only, no secret key
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A workspace with something of everything in it: a job that waits, one that a worker holds, a dead letter, a file."""
+
+    workspace_id: str
+    queued: str
+    held: str
+    lease: dict[
+        str, object
+    ]  # job_id, attempt, lease_token of the held job, which every actor here happens to know
+    artifact_id: str
+    path: str
+    executor_id: str
+    agent_id: str
+
+    def lease_of_functions(self) -> dict[str, object]:
+        return {"jobId": self.held, "attempt": self.lease["attempt"], "leaseToken": self.lease["lease_token"]}
+
+    def folder(self) -> str:
+        return self.path.rsplit("/", 1)[0]
+
+
+Ask = Callable[[Person, Scene], httpx.Response]
+
+
+@dataclass(frozen=True)
+class Right:
+    what: str
+    ask: Ask
+    who: str  # actors who may, separated by spaces
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def rest(method: str, path: str, body: Callable[[Scene], object] | None = None, **query: str) -> Ask:
+    """A request to PostgREST; `{name}` in a query value is the scene's."""
+
+    def ask(who: Person, scene: Scene) -> httpx.Response:
+        return who.rest(
+            method,
+            path,
+            body(scene) if body else None,
+            **{k: v.format(**vars(scene)) for k, v in query.items()},
+        )
+
+    return ask
+
+
+def rpc(name: str, arguments: Callable[[Scene], object] = lambda _: {}) -> Ask:
+    return rest("POST", f"rpc/{name}", arguments)
+
+
+def get(function: str, **query: str) -> Ask:
+    return lambda who, scene: who.get(
+        function, None, **{k: v.format(**vars(scene)) for k, v in query.items()}
+    )
+
+
+def post(function: str, body: Callable[[Scene], object]) -> Ask:
+    return lambda who, scene: who.post(function, body(scene))
+
+
+def collab(path: str, body: Callable[[Scene], object] | None = None) -> Ask:
+    return lambda who, scene: who.collab(path.format(**vars(scene)), body(scene) if body else None)
+
+
+def storage(method: str, path: str, body: Callable[[Scene], object] | None = None) -> Ask:
+    """A request to Storage; `{path}` is the object's, `{folder}` its folder."""
+
+    def ask(who: Person, scene: Scene) -> httpx.Response:
+        url = f"{who.stack.env['SUPABASE_URL']}/storage/v1/{path.format(path=scene.path, folder=scene.folder())}"
+        headers = {"apikey": who.stack.env["SUPABASE_PUBLISHABLE_KEY"], **who.headers}
+        return who.stack.http.request(method, url, json=body(scene) if body else None, headers=headers)
+
+    return ask
+
+
+def upload(path: Callable[[Scene], str]) -> Ask:
+    return lambda who, scene: who.upload(path(scene), b"bytes", "text/plain")
+
+
+def new_job(scene: Scene) -> dict[str, object]:
+    return {"workspace_id": scene.workspace_id, "type": "test.rights", "executor_id": scene.executor_id}
+
+
+def a_result(scene: Scene) -> dict[str, object]:
+    return {**scene.lease_of_functions(), "ok": True, "result": {}}
+
+
+# fmt: off
+READ = [
+    Right("read jobs", rest("GET", "jobs", id="eq.{queued}"), f"{PEOPLE} secret"),
+    Right("read events", rest("GET", "job_events", job_id="eq.{queued}"), f"{PEOPLE} secret"),
+    Right("read artifacts", rest("GET", "artifacts", job_id="eq.{held}"), f"{PEOPLE} secret"),
+    Right("read heartbeats", rest("GET", "worker_heartbeats_v2", agent_id="eq.{agent_id}"), f"{PEOPLE} secret"),
+    Right("read dead letters", rest("GET", "dead_letters", workspace_id="eq.{workspace_id}", limit="1"), "member owner secret"),
+    Right("read the audit log", rest("GET", "audit_log", workspace_id="eq.{workspace_id}", limit="1"), "member owner secret"),
+    Right("see the workspace", rest("GET", "workspaces", id="eq.{workspace_id}"), f"{PEOPLE} secret"),
+    Right("see who the owners are", rest("GET", "workspace_members", workspace_id="eq.{workspace_id}", role="eq.owner"), "owner secret"),
+    Right("list jobs by RPC", rpc("recent_jobs", lambda s: {"executor_id": s.executor_id}), f"{PEOPLE} secret"),
+    Right("list workers by RPC", rpc("active_workers"), f"{PEOPLE} secret"),
+    Right("jobs-recent", get("jobs-recent", executorId="{executor_id}"), PEOPLE),
+    Right("job-status", get("job-status", id="{queued}"), PEOPLE),
+    Right("artifacts-list", get("artifacts-list", jobId="{held}"), PEOPLE),
+    Right("sign-artifact by id", get("sign-artifact", artifactId="{artifact_id}"), PEOPLE),
+    Right("sign-artifact by path", post("sign-artifact", lambda s: {"bucket": "artifacts", "path": s.path}), PEOPLE),
+    Right("workers-active", get("workers-active"), PEOPLE),
+    Right("metrics-overview", get("metrics-overview"), PEOPLE),
+    Right("Collab: recent jobs", collab("jobs/recent?executorId={executor_id}"), PEOPLE),
+    Right("Collab: a job", collab("job/{queued}"), PEOPLE),
+    Right("Collab: a job's summary", collab("job/{queued}/summary"), PEOPLE),
+    Right("Collab: artifacts", collab("artifacts/by-job/{held}"), PEOPLE),
+    Right("Collab: events", collab("events/by-job/{queued}"), PEOPLE),
+    Right("Collab: metrics", collab("metrics/overview"), PEOPLE),
+    Right("Collab: workers", collab("workers/active"), PEOPLE),
+    Right("fetch a stored file", storage("GET", "object/authenticated/artifacts/{path}"), f"{PEOPLE} secret"),
+    Right("sign a stored file", storage("POST", "object/sign/artifacts/{path}", lambda _: {"expiresIn": 60}), f"{PEOPLE} secret"),
+    Right("list stored files", storage("POST", "object/list/artifacts", lambda s: {"prefix": s.folder()}), f"{PEOPLE} secret"),
+]
+
+WRITE = [
+    Right("insert a job", rest("POST", "jobs", new_job), "member owner secret"),
+    Right("enqueue_job", rpc("enqueue_job", new_job), "member owner secret"),
+    Right("task-assign", post("task-assign", lambda s: {"type": "test.rights", "executorId": s.executor_id, "workspaceId": s.workspace_id}), "member owner"),
+    Right("Collab: task.assign", collab("task.assign", lambda s: {"type": "test.rights", "executorId": s.executor_id, "workspaceId": s.workspace_id}), "member owner"),
+    Right("cancel_job", rpc("cancel_job", lambda s: {"job_id": s.queued}), "member owner secret"),
+    Right("job-cancel", post("job-cancel", lambda s: {"jobId": s.queued}), "member owner"),
+    Right("claim_one_job", rpc("claim_one_job", lambda s: {"executor_id": s.executor_id}), "worker"),
+    Right("claim_jobs", rpc("claim_jobs", lambda s: {"executor_id": s.executor_id, "max_jobs": 5}), "worker"),
+    Right("task-claim", post("task-claim", lambda s: {"executorId": s.executor_id}), "worker"),
+    Right("Collab: task.claim", collab("task.claim", lambda s: {"executorId": s.executor_id}), "worker"),
+    Right("start_job", rpc("start_job", lambda s: s.lease), "worker"),
+    Right("renew_lease", rpc("renew_lease", lambda s: s.lease), "worker"),
+    Right("report_progress", rpc("report_progress", lambda s: {**s.lease, "progress": {"n": 1}}), "worker"),
+    Right("release_job", rpc("release_job", lambda s: s.lease), "worker"),
+    Right("finish_job", rpc("finish_job", lambda s: {**s.lease, "ok": True}), "worker"),
+    Right("task-result", post("task-result", a_result), "worker"),
+    Right("Collab: task.result", collab("task.result", a_result), "worker"),
+    Right("record an artifact", rest("POST", "artifacts", lambda s: {"job_id": s.held, "name": "b.txt", "size": 5, "path": f"{s.folder()}/b.txt"}), "worker"),
+    Right("store a file under the lease", upload(lambda s: f"{s.folder()}/b.txt"), "worker secret"),
+    Right("store a file under another job", upload(lambda s: s.path.replace(s.held, s.queued)), "secret"),
+    Right("store a file under no job", upload(lambda s: f"{s.workspace_id}/{uuid.uuid4()}.txt"), "secret"),
+    Right("delete a stored file", storage("DELETE", "object/artifacts", lambda s: {"prefixes": [s.path]}), "secret"),
+    Right("worker_heartbeat", rpc("worker_heartbeat", lambda s: {"agent_id": s.agent_id}), "worker"),
+    Right("worker-heartbeat", post("worker-heartbeat", lambda s: {"agentId": s.agent_id, "executorId": s.executor_id, "status": "idle"}), "worker"),
+    Right("Collab: heartbeat", collab("workers/heartbeat", lambda s: {"agentId": s.agent_id, "executorId": s.executor_id, "status": "idle"}), "worker"),
+    Right("release_expired_leases", rpc("release_expired_leases"), "worker secret"),
+    Right("leases-release", post("leases-release", lambda _: {}), "worker secret"),
+    Right("add a viewer", rest("POST", "workspace_members", lambda s: {"workspace_id": s.workspace_id, "user_id": s.agent_id, "role": "viewer"}), "owner secret"),
+    Right("add a worker", rest("POST", "workspace_members", lambda s: {"workspace_id": s.workspace_id, "user_id": s.agent_id, "role": "worker", "worker_id": s.agent_id}), "secret"),
+    Right("make a workspace", rest("POST", "workspaces", lambda _: {"name": "mine"}), "secret"),
+    Right("choose a default workspace", rpc("set_default_workspace", lambda s: {"workspace_id": s.workspace_id}), PEOPLE),
+    Right("update a job by hand", rest("PATCH", "jobs", lambda _: {"status": "succeeded"}, id="eq.{held}"), "" ),
+    Right("delete a job", rest("DELETE", "jobs", id="eq.{queued}"), ""),
+    Right("write an event", rest("POST", "job_events", lambda s: {"job_id": s.queued, "workspace_id": s.workspace_id, "seq": 2, "event_type": "job.failed", "attempt": 0}), ""),
+    Right("write a dead letter", rest("POST", "dead_letters", lambda s: {"job_id": s.queued, "workspace_id": s.workspace_id, "reason": "gave_up", "payload": {}}), ""),
+    Right("write a heartbeat row", rest("POST", "worker_heartbeats_v2", lambda s: {"worker_id": "x", "agent_id": s.agent_id + "x", "workspace_id": s.workspace_id}), ""),
+    Right("write the audit log", rest("POST", "audit_log", lambda s: {"workspace_id": s.workspace_id, "actor_role": "x", "action": "x", "subject": {}}), ""),
+    Right("clean the audit log", rest("DELETE", "audit_log", workspace_id="eq.{workspace_id}"), ""),
+    Right("delete artifacts", rest("DELETE", "artifacts", job_id="eq.{held}"), ""),
+]
+# fmt: on
