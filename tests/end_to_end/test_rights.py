@@ -106,7 +106,7 @@ def granted(answer: httpx.Response) -> bool:
 
 ALL_THAT_A_WRITE_COULD_CHANGE = """
 select
-  (select jsonb_agg(to_jsonb(j) order by j.id) from public.jobs j where executor_id = %(executor_id)s) as jobs,
+  (select jsonb_agg(j order by j.id) from public.jobs j where j.executor_id = %(executor_id)s) as jobs,
   (select count(*) from public.job_events where job_id::text in (%(queued)s, %(held)s)) as events,
   (select count(*) from public.artifacts where job_id::text = %(held)s) as artifacts,
   (select count(*) from storage.objects where path_tokens && array[%(queued)s, %(held)s]) as objects,
@@ -114,7 +114,7 @@ select
   (select count(*) from public.audit_log) as audit,
   (select count(*) from public.workspaces) as workspaces,
   (select last_seen from public.worker_heartbeats_v2 where agent_id = %(agent_id)s) as last_seen,
-  (select jsonb_agg(to_jsonb(m) order by m.user_id) from public.workspace_members m) as members
+  (select jsonb_agg(m order by m.user_id) from public.workspace_members m) as members
 """
 
 

@@ -1,0 +1,286 @@
+"""Who may come in, with the project's answers spoken by a real HTTP server beside the test."""
+
+import base64
+import hmac
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from sidejob import auth, config
+from sidejob.call import Caller
+from sidejob.errors import Refused, Unavailable
+from sidejob.signing_keys import FRESH_SECONDS, STALE_SECONDS, UNKNOWN_SECONDS, SigningKeys, fetched
+from tests.functions.conftest import ISSUER, SECRET, USER, token
+
+PRIVATE = ec.generate_private_key(ec.SECP256R1())
+ANOTHER = ec.generate_private_key(ec.SECP256R1())
+
+
+def jwk(key: ec.EllipticCurvePrivateKey, key_id: str) -> dict[str, Any]:
+    public: dict[str, Any] = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    return {**public, "kid": key_id, "alg": "ES256", "use": "sig"}
+
+
+class Project:
+    """Supabase Auth as far as a function asks it: its answers, set by the test, and what was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, object]] = {"/auth/v1/.well-known/jwks.json": (200, {"keys": []})}
+        self.asked: list[str] = []
+        project = self
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                project.asked.append(self.path)
+                status, body = project.answers.get(self.path, (404, {}))
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def keys(self, *keys: Mapping[str, Any], status: int = 200) -> None:
+        self.answers["/auth/v1/.well-known/jwks.json"] = (status, {"keys": [*keys]})
+
+
+@pytest.fixture
+def project(environment: pytest.MonkeyPatch) -> Iterator[Project]:
+    project = Project()
+    thread = threading.Thread(target=project.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    environment.setenv("SUPABASE_URL", project.url)
+    environment.setattr(auth, "_keys", SigningKeys(fetched))
+    config.settings.cache_clear()
+    yield project
+    project.server.shutdown()
+    project.server.server_close()
+    thread.join()
+
+
+def come(bearer: str | None = None, who: auth.Who = "user", **headers: str) -> Caller:
+    credential = {} if bearer is None else {"authorization": f"Bearer {bearer}"}
+    return auth.authenticated({**credential, **headers}, who)
+
+
+def refused(status: int, code: str, coming: Callable[[], object]) -> Refused:
+    with pytest.raises(Refused) as refusal:
+        coming()
+    assert (refusal.value.status, refusal.value.code) == (status, code)
+    return refusal.value
+
+
+def test_a_good_hs256_token_is_its_user(project: Project) -> None:
+    caller = come(token())
+    assert (caller.kind, caller.user_id) == ("user", USER)
+    assert project.asked == []
+
+
+@pytest.mark.parametrize("word", ["Bearer", "bearer", "BEARER"])
+def test_bearer_may_be_written_in_any_case(project: Project, word: str) -> None:  # noqa: ARG001
+    assert auth.authenticated({"authorization": f"{word} {token()}"}, "user").user_id == USER
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: token(exp=int(time.time()) - 60),
+        lambda: token(iss="https://another-project.test/auth/v1"),
+        lambda: token(iss=None),
+        lambda: token(aud="anon"),
+        lambda: token(aud=None),
+        lambda: token(sub=None),
+        lambda: token(sub="not-a-uuid"),
+        lambda: token(exp=None),
+        lambda: token("the secret of another project " + "x" * 32),
+        lambda: jwt.encode({"sub": USER, "role": "authenticated"}, "", "none"),
+        lambda: token()[:-4],
+        lambda: "three.word.token",
+        lambda: "nonsense",
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_a_bad_token_is_401(bad: Callable[[], str]) -> None:
+    refusal = refused(401, "invalid_token", lambda: come(bad()))
+    assert refusal.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_clock_half_a_minute_off_is_forgiven() -> None:
+    assert come(token(exp=int(time.time()) - 20)).user_id == USER
+
+
+@pytest.mark.usefixtures("project")
+def test_the_legacy_keys_are_tokens_of_nobody() -> None:
+    for role in ("anon", "service_role"):
+        refused(401, "missing_token", lambda role=role: come(token(role=role)))  # type: ignore[misc]
+
+
+@pytest.mark.usefixtures("project")
+def test_a_project_key_as_bearer_counts_as_absent() -> None:
+    refusal = refused(401, "missing_token", lambda: come("sb_publishable_abc"))
+    assert "access token" in refusal.message
+    assert "sb_" in str(refusal.hint)
+    refused(401, "missing_token", lambda: come("sb_secret_abc"))
+    refused(401, "missing_token", lambda: come(None, apikey="sb_publishable_abc"))
+    refused(401, "missing_token", lambda: auth.authenticated({"authorization": "Basic dTpw"}, "user"))
+
+
+@pytest.mark.parametrize("who", ["user", "user or secret", "anybody"])
+@pytest.mark.usefixtures("project")
+def test_a_secret_key_from_a_browser_is_never_accepted(
+    environment: pytest.MonkeyPatch, who: auth.Who
+) -> None:
+    environment.setenv("SUPABASE_SECRET_KEY", "sb_secret_right")
+    origin = {"origin": "https://app.test"}
+    refused(403, "secret_key_in_browser", lambda: come(None, who, apikey="sb_secret_right", **origin))
+    refused(403, "secret_key_in_browser", lambda: come("sb_secret_right", who, **origin))
+    refused(403, "secret_key_in_browser", lambda: come(token(), who, apikey="sb_secret_right", **origin))
+
+
+@pytest.mark.usefixtures("project")
+def test_the_secret_key_opens_only_what_says_so(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SUPABASE_SECRET_KEY", "sb_secret_right")
+    assert come(None, "user or secret", apikey="sb_secret_right").kind == "secret"
+    # supabase-js sends its key in both headers
+    assert come("sb_secret_right", "user or secret", apikey="sb_secret_right").kind == "secret"
+    assert come(token(), "user or secret", apikey="sb_secret_right").kind == "user"
+    refused(401, "invalid_key", lambda: come(None, "user or secret", apikey="sb_secret_wrong"))
+    refused(401, "missing_token", lambda: come(None, "user", apikey="sb_secret_right"))
+
+
+@pytest.mark.usefixtures("project")
+def test_without_a_configured_secret_key_none_is_right() -> None:
+    refused(401, "invalid_key", lambda: come(None, "user or secret", apikey="sb_secret_"))
+
+
+def test_es256_tokens_are_checked_with_the_projects_keys_fetched_once(project: Project) -> None:
+    project.keys(jwk(PRIVATE, "one"), {"kty": "oct", "kid": "mine", "alg": "HS256", "k": "eHh4"})
+    for _ in range(3):
+        assert come(token(PRIVATE, "ES256", "one")).user_id == USER
+    assert len(project.asked) == 1
+    refused(401, "invalid_token", lambda: come(token(ANOTHER, "ES256", "one")))
+    refused(401, "invalid_token", lambda: come(token(ANOTHER, "ES256", "unknown")))
+    refused(401, "invalid_token", lambda: come(token(PRIVATE, "ES256")))
+
+
+def test_the_public_key_is_no_hs256_secret(project: Project) -> None:
+    """The old confusion: sign with the public key's text, and say HS256."""
+    project.keys(jwk(PRIVATE, "one"))
+    secret = json.dumps(jwk(PRIVATE, "one")).encode()
+    head, claims, _ = token(key_id="one").split(".")
+    signature = hmac.digest(secret, f"{head}.{claims}".encode(), "sha256")
+    forged = f"{head}.{claims}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+    refused(401, "invalid_token", lambda: come(forged))
+
+
+def test_an_outage_of_auth_is_503_and_never_401(project: Project) -> None:
+    project.keys(status=500)
+    with pytest.raises(Unavailable) as unavailable:
+        come(token(PRIVATE, "ES256", "one"))
+    assert unavailable.value.code == "auth_unavailable"
+    assert int(unavailable.value.headers["Retry-After"]) > 0
+
+
+def test_without_a_secret_auth_itself_is_asked(project: Project, environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("SUPABASE_JWT_SECRET")
+    config.settings.cache_clear()
+    project.answers["/auth/v1/user"] = (200, {"id": USER, "role": "authenticated"})
+    assert come(token("a secret that only Auth knows " + "x" * 32)).user_id == USER
+    project.answers["/auth/v1/user"] = (403, {"code": "bad_jwt"})
+    refused(401, "invalid_token", lambda: come(token(SECRET)))
+    for status in (429, 500, 503):
+        project.answers["/auth/v1/user"] = (status, {})
+        with pytest.raises(Unavailable):
+            come(token(SECRET))
+
+
+def test_the_issuer_can_be_left_unchecked(project: Project, environment: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    environment.setenv("SUPABASE_JWT_ISSUER", "none")
+    config.settings.cache_clear()
+    assert come(token(iss=None)).user_id == USER
+
+
+def test_the_issuer_is_the_projects_own_by_default(project: Project, environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("SUPABASE_JWT_ISSUER")
+    config.settings.cache_clear()
+    assert come(token(iss=f"{project.url}/auth/v1")).user_id == USER
+    refused(401, "invalid_token", lambda: come(token(iss=ISSUER)))
+
+
+class Fetch:
+    """Stands for the network, with a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.count = 0
+        self.away = False
+        self.keys = {"one": jwt.PyJWK(jwk(PRIVATE, "one"))}
+
+    def __call__(self) -> dict[str, jwt.PyJWK]:
+        self.count += 1
+        if self.away:
+            raise Unavailable("auth_unavailable")
+        return dict(self.keys)
+
+
+def test_keys_are_kept_while_fresh_and_fetched_again_after() -> None:
+    fetch = Fetch()
+    keys = SigningKeys(fetch, lambda: fetch.now)
+    assert keys.find("one") is keys.find("one")
+    assert fetch.count == 1
+    fetch.now += FRESH_SECONDS
+    assert keys.find("one")
+    assert fetch.count == 2
+
+
+def test_unknown_ids_cannot_make_it_fetch_all_the_time() -> None:
+    fetch = Fetch()
+    keys = SigningKeys(fetch, lambda: fetch.now)
+    for _ in range(5):
+        assert keys.find("two") is None
+    assert fetch.count == 1
+    fetch.keys["two"] = fetch.keys["one"]
+    fetch.now += UNKNOWN_SECONDS
+    assert keys.find("two")
+    assert fetch.count == 2
+
+
+def test_old_keys_serve_through_an_outage_for_an_hour() -> None:
+    fetch = Fetch()
+    keys = SigningKeys(fetch, lambda: fetch.now)
+    assert keys.find("one")
+    fetch.away = True
+    fetch.now += STALE_SECONDS - 1
+    assert keys.find("one")
+    fetch.now += 3
+    with pytest.raises(Unavailable):
+        keys.find("one")
+    with pytest.raises(Unavailable):
+        keys.find("one")
+    fetch.away = False
+    fetch.now += 3
+    assert keys.find("one")
+
+
+def test_while_one_fetches_the_others_go_on_with_the_old_set() -> None:
+    fetch = Fetch()
+    keys = SigningKeys(fetch, lambda: fetch.now)
+    assert keys.find("one")
+    fetch.now += FRESH_SECONDS
+    with keys._lock:
+        assert keys.find("one")
+    assert fetch.count == 1

@@ -1,0 +1,174 @@
+"""Staged folders: small, the same bytes everywhere, quick to import, able to start alone."""
+
+import hashlib
+import os
+import socket
+import stat
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.stage import functions_in_repository, read_pins, stage, target
+from tests.functions.conftest import ISSUER, SECRET, bearer
+
+# Functions that take a body, and so ship pydantic; the others do without it.
+WITH_BODY = {
+    "collab", "job-cancel", "leases-release", "sign-artifact", "task-assign", "task-claim", "task-result",
+    "worker-heartbeat",
+}  # fmt: skip
+ENVIRONMENT = {
+    "SUPABASE_URL": "http://127.0.0.1:9",
+    "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_test",
+    "SUPABASE_JWT_SECRET": SECRET,
+    "SUPABASE_JWT_ISSUER": ISSUER,
+    "THREADS": "4",
+}
+
+
+@pytest.mark.parametrize("function", functions_in_repository())
+def test_a_function_loads_no_package_at_its_start(staged: dict[str, Path], function: str) -> None:
+    """Beside flask, which functions-framework has loaded already.
+
+    pydantic comes with the first body, httpx with the first request upstream, PyJWT with the first token.
+    """
+    script = """if True:
+        import sys, flask
+        before = set(sys.modules)
+        import main
+        loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+        print(*loaded - set(sys.stdlib_module_names) - {"main", "sidejob"})
+    """
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(
+        command, cwd=staged[function], env=_bare(), capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == []
+
+
+def test_only_functions_with_a_body_ship_pydantic(staged: dict[str, Path]) -> None:
+    names = {function: set(read_pins(folder / "requirements.txt")) for function, folder in staged.items()}
+    assert {function for function, pins in names.items() if "pydantic" in pins} == WITH_BODY
+    for pins in names.values():
+        assert {"functions-framework", "httpx", "pyjwt", "cryptography"} <= pins
+        assert not pins & {"supabase", "playwright", "moto", "pytest", "psycopg"}
+
+
+def test_a_staged_folder_holds_only_what_the_function_reaches(staged: dict[str, Path]) -> None:
+    for function, folder in staged.items():
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert {"main.py", "requirements.txt", "sidejob/__init__.py"} <= files
+        assert not [name for name in files if "__pycache__" in name]
+        assert "sidejob/openapi.py" not in files
+        assert ("sidejob/storage.py" in files) == (function == "sign-artifact")
+        assert ("openapi.json" in files) == (function == "collab")
+
+
+def test_staging_twice_gives_the_same_bytes_and_modes(tmp_path: Path) -> None:
+    def print_of(folder: Path) -> dict[str, tuple[str, int]]:
+        return {
+            path.relative_to(folder).as_posix(): (
+                hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
+                stat.S_IMODE(path.stat().st_mode),
+            )
+            for path in folder.rglob("*")
+        }
+
+    before = os.umask(0o077)
+    try:
+        private = stage("task-assign", tmp_path / "private")
+    finally:
+        os.umask(before)
+    (private / "left-over.py").touch()
+    assert print_of(stage("task-assign", tmp_path / "private")) == print_of(
+        stage("task-assign", tmp_path / "open")
+    )
+
+
+def test_an_unknown_function_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="jobs-recent"):
+        stage("job-recent", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        pytest.param(name, marks=[] if name in ("jobs-recent", "task-assign") else [pytest.mark.soak])
+        for name in functions_in_repository()
+    ],
+)
+def test_a_function_starts_alone_with_nothing_but_its_own_requirements(tmp_path: Path, function: str) -> None:
+    folder = stage(function, tmp_path)
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-input"]
+    subprocess.run([*install, "-r", str(folder / "requirements.txt")], check=True, timeout=300)
+    with (
+        started(python, folder, function) as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=20) as client,
+    ):
+        assert client.options("/").status_code == 204
+        path = "/api/collab/task.assign" if function == "collab" else "/"
+        method = "POST" if "POST" in client.options(path).headers["allow"] else "GET"
+        query = {"job-status": "?id=", "artifacts-list": "?jobId="}.get(function, "")
+        path += query + "0f0e0d0c-0b0a-4908-8706-050403020100" if query else ""
+        assert client.request(method, path, json={} if method == "POST" else None).status_code == 401
+        # Deep enough to need all imports: past the token, to the body or on the way to the database.
+        reached = client.request(
+            method, path, json={"wrong": 1} if method == "POST" else None, headers=bearer()
+        )
+        assert reached.status_code == (422 if method == "POST" else 503), reached.text
+        if method == "POST":
+            large = b"x" * 3 * 1024 * 1024
+            headers = {**bearer(), "Content-Type": "application/json"}
+            assert client.post(path, content=large, headers=headers).status_code == 413
+            chunked = client.post(path, content=iter([large[:1000]] * 3000), headers=headers)
+            assert (chunked.status_code, chunked.json()["code"]) == (413, "body_too_large")
+
+
+@contextmanager
+def started(python: Path, folder: Path, function: str) -> Iterator[str]:
+    """The function as it is deployed: functions-framework under gunicorn, started in its folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = python.parent / "functions-framework"
+    command = [
+        str(server), "--source", str(folder / "main.py"), "--target", target(function),
+        "--signature-type", "http", "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+    log = folder.parent / f"{function}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=_bare() | ENVIRONMENT, stdout=output, stderr=output
+        )
+        try:
+            _wait_for(port, process, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=40)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Returns as soon as the port is open. The kernel queues connections from then on."""
+    for _ in range(600):
+        if process.poll() is not None:
+            pytest.fail(f"The function ended: {log.read_text()[-2000:]}")
+        with socket.socket() as probe:
+            probe.settimeout(0.1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    pytest.fail(f"The port did not open: {log.read_text()[-2000:]}")
+
+
+def _bare() -> dict[str, str]:
+    names = ("PATH", "HOME", "TMPDIR")
+    return {name: os.environ[name] for name in names if name in os.environ} | {"PYTHONDONTWRITEBYTECODE": "1"}

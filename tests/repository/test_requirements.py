@@ -1,0 +1,115 @@
+"""requirements.txt is what pyproject.toml asks for, and every import is asked for."""
+
+import contextlib
+import re
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+
+from deploy.stage import ROOT, direct_requirements, imported_names, normalised, read_pins
+
+# The groups that the imports of a folder may come from.
+GROUPS = {
+    "sidejob": ["functions"],
+    "functions": ["functions"],
+    "worker": ["worker"],
+    "deploy": [],
+    "local": ["local"],
+    "tests": ["functions", "worker", "local", "test"],
+}
+# Packages that are imported as parts of the one that is asked for: its types are theirs.
+PARTS = {
+    "flask": {"werkzeug"},
+    "pydantic": {"pydantic-core"},
+    "pyjwt": {"cryptography"},
+    "pytest": {"packaging"},
+    "supabase": {"postgrest", "realtime", "storage3", "supabase-auth", "supabase-functions"},
+}
+NOT_INSTALLED = {"_typeshed"}  # mypy's own
+
+
+def project() -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    return groups
+
+
+def names(group: str) -> set[str]:
+    return {normalised(Requirement(line).name) for line in project()[group]}
+
+
+def test_every_direct_dependency_is_pinned_and_explained() -> None:
+    assert set(direct_requirements()) <= set(read_pins())
+    block = (ROOT / "pyproject.toml").read_text().partition("[dependency-groups]")[2].partition("\n[")[0]
+    for line in block.splitlines():
+        if line.strip().startswith('"'):
+            assert re.search(r"#\s+\w", line), f"no reason given: {line}"
+
+
+def test_every_pin_is_exact_and_none_says_where_it_came_from() -> None:
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        assert re.match(r"\s*#|[A-Za-z0-9._-]+==[^ ]+( ; .+)?$", line), line
+        assert "--" not in line or line.startswith("#")
+
+
+def test_the_pins_are_closed_and_fit_each_other() -> None:
+    """Whatever an installed pinned package requires here is pinned too, at a version that it takes."""
+    pins = {name: Requirement(line) for name, line in read_pins().items()}
+    environment = {name: str(value) for name, value in default_environment().items()} | {"extra": ""}
+    extras = direct_requirements()
+    for name, pin in pins.items():
+        if pin.marker and not pin.marker.evaluate():
+            continue
+        for line in metadata.requires(name) or ():
+            needed = Requirement(line)
+            wanted = ["", *extras.get(name, ())]
+            if needed.marker and not any(
+                needed.marker.evaluate(environment | {"extra": extra}) for extra in wanted
+            ):
+                continue
+            other = pins.get(normalised(needed.name))
+            assert other is not None, f"{name} needs {needed}, which is not pinned"
+            (version,) = other.specifier
+            assert needed.specifier.contains(version.version, prereleases=True), f"{name} needs {needed}"
+
+
+def test_no_pin_is_left_over() -> None:
+    reached: set[tuple[str, frozenset[str]]] = set()
+    waiting = list(direct_requirements().items())
+    while waiting:
+        name, extras = item = waiting.pop()
+        if item in reached:
+            continue
+        reached.add(item)
+        with contextlib.suppress(metadata.PackageNotFoundError):  # of another platform
+            for needed in map(Requirement, metadata.requires(name) or ()):
+                asked = re.search(r"extra == ['\"]([^'\"]+)", str(needed.marker or ""))
+                if not asked or asked.group(1) in extras:
+                    waiting.append((normalised(needed.name), frozenset(needed.extras)))
+    assert set(read_pins()) <= {name for name, _ in reached}
+
+
+@pytest.mark.parametrize("folder", GROUPS)
+def test_what_a_folder_imports_is_a_direct_dependency_of_its_group(folder: str) -> None:
+    allowed = {name for group in GROUPS[folder] for name in names(group)}
+    allowed |= {part for name in allowed for part in PARTS.get(name, ())}
+    provided = metadata.packages_distributions()
+    ours = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"supabase"}
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in _sources(folder)
+        for module in {name.partition(".")[0] for name in imported_names(path)}
+        - ours
+        - NOT_INSTALLED
+        - set(sys.stdlib_module_names)
+        if not {normalised(name) for name in provided.get(module, [])} & allowed
+    }
+    assert not wrong
+
+
+def _sources(folder: str) -> list[Path]:
+    return [path for path in (ROOT / folder).rglob("*.py") if "node_modules" not in path.parts]

@@ -1,0 +1,140 @@
+"""One browser and one site for all tests of the worker; both are gone, with all they started, at the end."""
+
+import asyncio
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.async_api import Page
+
+from tests.worker import site as sites
+from tests.worker.processes import children
+from worker.browser.engine import Engine
+from worker.browser.launching import Launch
+from worker.browser.screenshot import Screenshot
+from worker.browser.targets import Targets
+from worker.handlers import Context, Done, GiveUp, Job, Outcome, RetryLater
+
+Pixel = tuple[int, ...]
+
+
+@dataclass
+class Shot:
+    """A job's result and its picture."""
+
+    result: Mapping[str, Any]
+    name: str
+    mime: str
+    data: bytes
+    image: Image.Image = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.image = Image.open(io.BytesIO(self.data))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.size
+
+    def at(self, x: int, y: int) -> Pixel:
+        pixel = self.image.convert("RGB").getpixel((x, y))
+        assert isinstance(pixel, tuple)
+        return tuple(int(value) for value in pixel)
+
+
+def job(payload: Mapping[str, Any], attempt: int = 1, last_attempt: bool = False) -> Job:
+    now = datetime.now(UTC)
+    return Job("job", "browser.screenshot", payload, "workspace", attempt, last_attempt, now, now)
+
+
+class Camera:
+    """The handler of `browser.screenshot` on the tests' browser, allowed to see the tests' site."""
+
+    def __init__(self, engine: Engine, site: sites.Site, allowed: frozenset[str] = frozenset()) -> None:
+        self.site = site
+        self.engine = engine
+        self._targets = Targets(allowed or frozenset({site.origin}))
+
+    async def outcome(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        attempt: int = 1,
+        last: bool = False,
+        force: bool = False,
+        nav: float = 10,
+    ) -> Outcome:
+        """`url` may be a path of the site."""
+        given = dict(payload)
+        if str(given.get("url", "")).startswith("/"):
+            given["url"] = self.site.url(given["url"])
+        handler = Screenshot(self.engine, self._targets, nav, force)
+        return await handler.handle(job(given, attempt, last), Context(_no_folder, _no_progress))
+
+    async def shoot(self, payload: Mapping[str, Any], **options: Any) -> Shot:
+        outcome = await self.outcome(payload, **options)
+        assert isinstance(outcome, Done), outcome
+        (file,) = outcome.files
+        assert isinstance(file.content, bytes)
+        shot = Shot(outcome.result, file.name, file.mime, file.content)
+        assert (file.width, file.height) == shot.size, "the row must say what the file says"
+        return shot
+
+    async def page(self, path: str) -> Page:
+        """The page of a running job, once it shows `path`."""
+        while True:
+            for context in self.engine.browser.contexts:
+                for page in context.pages:
+                    if page.url == self.site.url(path) and await page.title():
+                        return page
+            await asyncio.sleep(0.01)
+
+    async def fault(self, payload: Mapping[str, Any], **options: Any) -> tuple[str, GiveUp | RetryLater]:
+        outcome = await self.outcome(payload, **options)
+        assert isinstance(outcome, GiveUp | RetryLater), outcome
+        return outcome.error.code, outcome
+
+
+def _no_folder() -> Path:
+    raise AssertionError("a screenshot needs no folder")
+
+
+async def _no_progress(*_: object) -> None:
+    pass
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[sites.Site]:
+    with sites.serving() as served, sites.serving() as other:
+        served.other = other.origin
+        yield served
+
+
+@pytest.fixture(scope="session")
+async def engine() -> AsyncIterator[Engine]:
+    before = children()
+    async with Engine.running(Launch()) as running:
+        yield running
+    assert children() <= before, "processes of the browser are left"
+
+
+@pytest.fixture
+async def camera(engine: Engine, site: sites.Site) -> AsyncIterator[Camera]:
+    yield Camera(engine, site)
+    assert engine.contexts == 0, "a context is left"
+
+
+@pytest.fixture(autouse=True)
+def _no_lost_exceptions(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """asyncio tells of exceptions that nobody took by logging them."""
+    yield
+    lost = [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"]
+    assert not [line for line in lost if "never retrieved" in line], lost
+
+
+logging.getLogger("asyncio").setLevel(logging.WARNING)

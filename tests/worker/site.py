@@ -1,0 +1,198 @@
+"""Pages with known pixels, on a real port: what the browser is shown in these tests."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+
+# Squares of 100 pixels down the left side; the body is white and has no margin.
+SQUARES = """<!doctype html><title>Squares</title><style>
+  body { margin: 0; background: white } div { width: 100px; height: 100px }
+</style><div id=red style="background: red"></div><div id=green style="background: green"></div>
+<div id=blue style="background: blue"></div>"""
+
+TALL = """<!doctype html><title>Tall</title><style>body { margin: 0 }</style>
+<div style="height: 2900px; background: red"></div><div style="height: 100px; background: blue"></div>"""
+
+# The picture below the fold is asked for only when its place has been in view.
+LAZY = """<!doctype html><title>Lazy</title><style>body { margin: 0 }</style>
+<div style="height: 4000px"></div><img id=late width=100 height=100><script>
+new IntersectionObserver((entries, watch) => {
+  if (!entries.some(entry => entry.isIntersecting)) return;
+  watch.disconnect(); late.src = '/blue.svg';
+}).observe(late);
+</script>"""
+
+# Each wish of the visitor paints its own square.
+WISHES = """<!doctype html><title>Wishes</title><style>
+  body { margin: 0; background: white } div { width: 100px; height: 100px; background: red }
+  @media (prefers-color-scheme: dark) { #dark { background: green } }
+  @media (prefers-reduced-motion: no-preference) { #motion { background: green } }
+  @media print { #print { background: green } }
+  @media (min-resolution: 2dppx) { #retina { background: green } }
+</style><div id=dark></div><div id=motion></div><div id=print></div><div id=retina></div><div id=script></div>
+<script>script.style.background = 'green'</script>"""
+
+# Says in its title what the server was told.
+MOVING = """<!doctype html><title>Moving</title><style>
+  body { margin: 0; background: white }
+  @keyframes grow { from { width: 0 } to { width: 200px } }
+  div { height: 100px; background: red; width: 200px; animation: grow 60s linear }
+</style><div></div>"""
+
+STRICT = "default-src 'none'; style-src 'none'; script-src 'none'"
+BLUE_SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="100"><rect width="100" height="100" fill="blue"/></svg>'
+
+PAGES = {
+    "/squares": SQUARES,
+    "/tall": TALL,
+    "/lazy": LAZY,
+    "/wishes": WISHES,
+    "/moving": MOVING,
+    "/strict": SQUARES.replace("<style>", "<style>").replace("Squares", "Strict"),
+    "/late": SQUARES
+    + "<script>setTimeout(() => { red.id = 'arrived'; arrived.style.background = 'blue' }, 300)</script>",
+    "/image": "<!doctype html><style>body { margin: 0 }</style><img src=/slow.svg width=100 height=100>",
+    "/image/inserted": "<!doctype html><style>body { margin: 0 }</style><script>addEventListener('load', () => {"
+    "document.body.innerHTML = '<img src=/slow.svg width=100 height=100>'})</script>",
+    "/endless/script": "<!doctype html><title>Busy</title><script>addEventListener('load', () => setTimeout(() => {"
+    "for (;;); }))</script>",
+    "/endless/network": "<!doctype html><script>(async () => { for (;;) await fetch('/slow.svg') })()</script>",
+    "/dialogs": SQUARES
+    + "<script>alert('stop'); confirm('sure?'); onbeforeunload = e => e.preventDefault()</script>",
+    "/popups": SQUARES + "<script>for (let i = 0; i < 3; i++) open('/tall')</script>",
+    "/errors": SQUARES + "<script>console.error('it is broken'); fetch('/nowhere'); null.x</script>"
+    "<img src='http://127.0.0.1:1/gone.png'>",
+    "/moves": SQUARES + "<script>history.pushState(null, '', '/moved-by-script')</script>",
+    "/frame": "<!doctype html><style>body { margin: 0 } iframe { border: 0 }</style><iframe src='{other}/squares'></iframe>",
+    "/caret": "<!doctype html><style>body { margin: 0; background: white }"
+    "textarea { border: 0; outline: 0; width: 300px; height: 100px; font-size: 90px; resize: none }</style><textarea autofocus></textarea>",
+    "/bare": "<!doctype html><title>Bare</title><style>html, body { margin: 0 }</style>"
+    "<div style='width: 100px; height: 100px; background: red'></div>",
+}
+
+
+class Site:
+    """Serves `PAGES` and the awkward answers below. `requests` holds the paths asked for, with their headers."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.other = ""  # another origin, for frames and redirects
+
+    def url(self, path: str) -> str:
+        return self.origin + path
+
+    def asked(self, path: str) -> list[dict[str, str]]:
+        """The headers (names in lower case) of each request for `path`."""
+        return [headers for asked, headers in self.requests if asked == path]
+
+
+@contextmanager
+def serving() -> Iterator[Site]:
+    class Handler(_Handler):
+        pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    Handler.site = site = Site(f"http://127.0.0.1:{server.server_address[1]}")
+    Handler.released = released = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield site
+    finally:
+        released.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    site: ClassVar[Site]
+    released: ClassVar[threading.Event]
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        self.site.requests.append((path, {name.lower(): value for name, value in self.headers.items()}))
+        if answer := _AWKWARD.get(path):
+            answer(self)
+        elif path.startswith("/status/"):
+            headers = {"Retry-After": self.path.partition("?retry=")[2]} if "?retry=" in self.path else {}
+            self.send(int(path[8:]), "<!doctype html><title>Status</title>status", headers)
+        elif path in PAGES:
+            policy = {"Content-Security-Policy": STRICT} if path == "/strict" else {}
+            self.send(200, PAGES[path].replace("{other}", self.site.other), policy)
+        else:
+            self.send(404, "<!doctype html><title>Not found</title>")
+
+    def send(self, status: int, body: str | bytes = "", headers: dict[str, str] | None = None) -> None:
+        data = body.encode() if isinstance(body, str) else body
+        self.send_response(status)
+        for name, value in {"Content-Type": "text/html; charset=utf-8", **(headers or {})}.items():
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def to(self, location: str, status: int = 302) -> None:
+        self.send(status, "", {"Location": location})
+
+    def hang(self) -> None:
+        """Until the test session ends; the browser goes away before."""
+        self.released.wait()
+        self.close_connection = True
+
+    def svg(self) -> None:
+        self.send(200, BLUE_SVG, {"Content-Type": "image/svg+xml"})
+
+    def slow_svg(self) -> None:
+        time.sleep(0.3)
+        self.svg()
+
+    def cut(self) -> None:
+        self.close_connection = True
+
+    def protected(self) -> None:
+        if self.headers.get("Authorization") == "Basic YW5uOmx1cGluZQ==":
+            return self.send(200, SQUARES)
+        return self.send(401, "", {"WWW-Authenticate": 'Basic realm="test"'})
+
+    def download(self) -> None:
+        self.send(200, b"zip", {"Content-Type": "application/zip", "Content-Disposition": "attachment"})
+
+    def endless_font(self) -> None:
+        self.send(
+            200,
+            "<!doctype html><title>Font</title><style>@font-face { font-family: f; src: url(/hang) }"
+            " body { font-family: f; margin: 0 }</style><div style='width: 100px; height: 100px;"
+            " background: red'></div>text",
+        )
+
+
+_AWKWARD: dict[str, Callable[[_Handler], None]] = {
+    "/hang": _Handler.hang,
+    "/blue.svg": _Handler.svg,
+    "/slow.svg": _Handler.slow_svg,
+    "/cut": _Handler.cut,
+    "/loop": lambda self: self.to("/loop"),
+    "/hop": lambda self: self.to("/hop/again", 301),
+    "/hop/again": lambda self: self.to("/squares"),
+    "/leave": lambda self: self.to(f"{self.site.other}/squares"),
+    "/to-file": lambda self: self.to("file:///etc/passwd"),
+    "/to-port": lambda self: self.to("http://127.0.0.1:6000/"),
+    "/nothing": lambda self: self.send(204),
+    "/download": _Handler.download,
+    "/protected": _Handler.protected,
+    "/font": _Handler.endless_font,
+    "/favicon.ico": lambda self: self.send(204),
+}

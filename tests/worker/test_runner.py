@@ -1,0 +1,368 @@
+"""A worker on the running stack, with handlers of these tests' own: claims, outcomes, outages, drains."""
+
+import asyncio
+import errno
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.stack import Person
+from tests.worker.gate import Gate, gate_to
+from tests.worker.jobs import Jobs, eventually
+from worker.attempt import Workshop
+from worker.errors import Refused, SignInRefused
+from worker.handlers import Context, Done, Error, File, GiveUp, Handler, Job, Outcome, Postpone, RetryLater
+from worker.metrics import Metrics
+from worker.project import Project
+from worker.runner import Runner
+from worker.settings import Settings
+
+FILE = File("note.txt", "text/plain", b"hello")
+
+
+@dataclass
+class Bench:
+    """Handlers by job type, and what they met."""
+
+    started: list[Job] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)  # ids of jobs whose handler was cancelled
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    outcome: Callable[[Job], Outcome] = lambda job: Done({"attempt": job.attempt}, (FILE,))
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "test.quick": self.quick,
+            "test.held": self.held,
+            "test.broken": self.broken,
+            "test.full": self.full,
+        }
+
+    async def quick(self, job: Job, context: Context) -> Outcome:
+        self.started.append(job)
+        await context.progress({"step": 1}, checkpoint={"seen": job.attempt})
+        return self.outcome(job)
+
+    async def held(self, job: Job, context: Context) -> Outcome:
+        self.started.append(job)
+        (context.folder() / "half-done").write_text("x")
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.stopped.append(job.id)
+            raise
+        return self.outcome(job)
+
+    async def broken(self, job: Job, context: Context) -> Outcome:  # noqa: ARG002
+        raise KeyError("a bug")
+
+    async def full(self, job: Job, context: Context) -> Outcome:  # noqa: ARG002
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+Start = Callable[..., AbstractAsyncContextManager[Runner]]
+
+
+@pytest.fixture
+def jobs(member: Person) -> Jobs:
+    return Jobs(member)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def gate(member: Person) -> Iterator[Gate]:
+    with gate_to(member.stack.env["SUPABASE_URL"]) as gate:
+        yield gate
+
+
+@pytest.fixture
+def start(gate: Gate, member: Person, jobs: Jobs, bench: Bench) -> Start:
+    """Starts a worker behind the gate; it drains at the end of the block."""
+    env = member.stack.env
+
+    @asynccontextmanager
+    async def started(**changes: str) -> AsyncIterator[Runner]:
+        settings = Settings.read(
+            {
+                "SUPABASE_URL": gate.url, "SUPABASE_PUBLISHABLE_KEY": env["SUPABASE_PUBLISHABLE_KEY"],
+                "WORKER_EMAIL": env["WORKER2_EMAIL"], "WORKER_PASSWORD": env["WORKER2_PASSWORD"],
+                "EXECUTOR_ID": jobs.executor, "POLL_SECONDS": "0.1", "HEARTBEAT_SECONDS": "0.2", "DRAIN_SECONDS": "0",
+                "LEASE_SECONDS": "15", "MAX_JOBS": "2", "SWEEP_SECONDS": "1", **changes,
+            }
+        )  # fmt: skip
+        metrics = Metrics()
+        async with Project.open(settings) as project:
+            shop = Workshop(project, bench.handlers(), metrics, settings.lease_seconds, "")
+            runner = Runner(settings, project, shop, metrics, lambda: True)
+            running = asyncio.create_task(runner.run())
+            try:
+                yield runner
+            finally:
+                if not runner.readiness()["draining"]:
+                    runner.drain()
+                await running
+
+    return started
+
+
+async def test_a_job_goes_all_the_way(start: Start, jobs: Jobs, bench: Bench) -> None:
+    async with start() as runner:
+        job_id = jobs.ask("test.quick", {"n": 1})
+        row = await jobs.until(job_id, "succeeded")
+        assert jobs.events(job_id) == ["queued", "claimed", "started", "progress", "succeeded"]
+        (artifact,) = jobs.artifacts(job_id)
+        assert (artifact["name"], artifact["mime"], artifact["size"], artifact["attempt"]) == (
+            "note.txt",
+            "text/plain",
+            5,
+            1,
+        )
+        assert jobs.bytes_of(artifact["id"]) == b"hello"
+        assert row["result"]["artifacts"][0]["path"] == artifact["path"]
+        assert {"queueMs", "uploadMs", "totalMs"} <= row["result"]["timings"].keys()
+        assert bench.started[0].payload == {"n": 1}
+        assert row["agent_id"] == runner.agent_id
+        counted = 'jobs_total{outcome="succeeded",type="test.quick"} 1'
+        await eventually(lambda: counted in runner.metrics_text())
+
+
+async def test_more_jobs_than_slots_are_all_done_and_never_too_many_at_once(
+    start: Start, jobs: Jobs, bench: Bench
+) -> None:
+    ids = [jobs.ask("test.held") for _ in range(5)]
+    async with start() as runner:
+        await eventually(lambda: len(bench.started) == 2)
+        assert runner.readiness()["running"] == 2
+        bench.release.set()
+        for job_id in ids:
+            await jobs.until(job_id, "succeeded")
+
+
+async def test_each_outcome_becomes_what_it_says(start: Start, jobs: Jobs, bench: Bench) -> None:
+    later = datetime.now(UTC) + timedelta(hours=2)
+    outcomes: dict[str, Outcome] = {
+        "after": RetryLater(Error("busy", "Busy.", {"stage": 3}), after=timedelta(hours=1)),
+        "at": RetryLater(Error("busy", "Busy."), at=later),
+        "backoff": RetryLater(Error("busy", "Busy.")),
+        "postpone": Postpone(later, "rate limit"),
+        "give up": GiveUp(Error("never", "Never.")),
+    }
+    bench.outcome = lambda job: outcomes[job.payload["end"]]
+    ids = {end: jobs.ask("test.quick", {"end": end}) for end in outcomes}
+    last = jobs.ask("test.quick", {"end": "backoff"}, max_attempts=1)
+
+    def due(end: str) -> timedelta:
+        return datetime.fromisoformat(jobs.row(ids[end])["next_run_at"]) - datetime.now(UTC)
+
+    async with start():
+        await eventually(lambda: all("claimed" in jobs.events(job_id) for job_id in ids.values()))
+        assert (await jobs.until(last, "failed"))["error"] == {"code": "busy", "message": "Busy."}
+        for end, history in {
+            "after": "retry_scheduled", "at": "retry_scheduled", "backoff": "retry_scheduled", "postpone": "released",
+        }.items():  # fmt: skip
+            await jobs.until(ids[end], "queued")
+            assert jobs.events(ids[end])[4] == history
+    assert jobs.row(ids["after"])["error"] == {"code": "busy", "message": "Busy.", "stage": 3}
+    assert timedelta(minutes=59) < due("after") < timedelta(minutes=61)
+    assert timedelta(minutes=119) < due("at") < timedelta(minutes=121)
+    assert due("backoff") < timedelta(minutes=1)
+    assert (jobs.row(ids["postpone"])["released"], jobs.row(ids["postpone"])["attempts"]) == (1, 1)
+    assert (jobs.row(ids["give up"])["status"], jobs.row(ids["give up"])["error"]["code"]) == (
+        "failed",
+        "never",
+    )
+
+
+@pytest.mark.parametrize(
+    ("job_type", "code", "status"),
+    [
+        ("test.broken", "internal_error", "queued"),
+        ("test.full", "disk_full", "queued"),
+        ("test.unknown", "unknown_type", "failed"),
+    ],
+)
+async def test_what_a_handler_cannot_answer_has_its_code(
+    start: Start, jobs: Jobs, caplog: pytest.LogCaptureFixture, job_type: str, code: str, status: str
+) -> None:
+    job_id = jobs.ask(job_type)
+    async with start():
+        row = await eventually(lambda: (row := jobs.row(job_id))["error"] and row)
+    assert (row["error"]["code"], row["status"]) == (code, status)
+    assert ("KeyError" in caplog.text) == (code == "internal_error")
+
+
+async def test_a_cancelled_job_stops_with_its_next_renewal(start: Start, jobs: Jobs, bench: Bench) -> None:
+    job_id = jobs.ask("test.held")
+    async with start() as runner:
+        await eventually(lambda: bench.started)
+        jobs.cancel(job_id)
+        await eventually(lambda: bench.stopped == [job_id], 7)
+        await eventually(lambda: runner.readiness()["running"] == 0)
+    assert jobs.events(job_id) == ["queued", "claimed", "started", "cancelled"]
+
+
+async def test_a_swept_job_is_left_alone_and_done_by_its_next_attempt(
+    start: Start, jobs: Jobs, bench: Bench
+) -> None:
+    job_id = jobs.ask("test.held")
+    async with start():
+        await eventually(lambda: bench.started)
+        jobs.expire(job_id)
+        await eventually(lambda: len(bench.started) == 2)
+        assert [job.attempt for job in bench.started] == [1, 2]
+        await eventually(lambda: bench.stopped == [job_id], 7)
+        bench.release.set()
+        row = await jobs.until(job_id, "succeeded")
+    assert row["result"]["attempt"] == 2
+    assert jobs.events(job_id)[3:] == ["lease_expired", "claimed", "started", "succeeded"]
+
+
+async def test_a_drain_finishes_what_it_can_and_hands_back_the_rest(
+    start: Start, jobs: Jobs, bench: Bench
+) -> None:
+    async with start(DRAIN_SECONDS="30") as runner:
+        finishing = jobs.ask("test.held")
+        await eventually(lambda: bench.started)
+        runner.drain()
+        waiting = jobs.ask("test.quick")
+        await eventually(lambda: jobs.heartbeat(runner.agent_id).get("status") == "draining")
+        assert runner.readiness()["ready"] is False
+        bench.release.set()
+    assert jobs.events(finishing)[-1] == "succeeded"
+    assert jobs.events(waiting) == ["queued"]
+    assert jobs.heartbeat(runner.agent_id)["status"] == "offline"
+
+    bench.release.clear()
+    bench.started.clear()
+    handed_back = jobs.ask("test.held")
+    async with start(DRAIN_SECONDS="0.2"):
+        await eventually(lambda: any(job.id == handed_back for job in bench.started))
+    row = jobs.row(handed_back)
+    assert (row["status"], row["attempts"], row["released"]) == ("queued", 1, 1)
+    assert jobs.events(handed_back)[-1] == "released"
+    assert bench.stopped == [handed_back]
+
+
+async def test_a_second_signal_hands_back_at_once(start: Start, jobs: Jobs, bench: Bench) -> None:
+    job_id = jobs.ask("test.held")
+    async with start(DRAIN_SECONDS="600") as runner:
+        await eventually(lambda: bench.started)
+        runner.drain()
+        runner.drain()
+        await jobs.until(job_id, "queued")
+
+
+async def test_a_lost_answer_is_asked_for_again_and_counts_once(start: Start, gate: Gate, jobs: Jobs) -> None:
+    gate.close("task-result", "lose", 2)
+    gate.close("/storage/", "lose", 1)
+    gate.close("start_job", "lose", 1)
+    job_id = jobs.ask("test.quick")
+    async with start():
+        await jobs.until(job_id, "succeeded")
+        await eventually(lambda: sum("task-result" in path for path in gate.passed) == 3)
+    assert jobs.events(job_id).count("succeeded") == 1
+    assert len(jobs.artifacts(job_id)) == 1
+
+
+@pytest.mark.parametrize("how", [404, 503])
+async def test_without_functions_the_result_goes_to_the_database(
+    start: Start, gate: Gate, jobs: Jobs, caplog: pytest.LogCaptureFixture, how: int
+) -> None:
+    gate.close("task-result", how)
+    job_id = jobs.ask("test.quick")
+    async with start():
+        await jobs.until(job_id, "succeeded")
+    assert "finished directly in the database" in caplog.text
+    assert len(jobs.artifacts(job_id)) == 1
+
+
+async def test_a_refused_upload_is_tried_again_later_and_history_says_so(
+    start: Start, gate: Gate, jobs: Jobs
+) -> None:
+    gate.close("/storage/", 507)
+    job_id = jobs.ask("test.quick")
+    async with start():
+        row = await eventually(lambda: (row := jobs.row(job_id))["error"] and row)
+    assert (row["status"], row["error"]["code"]) == ("queued", "upload_failed")
+    assert jobs.events(job_id)[-1] == "retry_scheduled"
+    assert jobs.artifacts(job_id) == []
+
+
+@pytest.mark.parametrize("how", [503, "cut"])
+async def test_an_outage_is_survived(
+    start: Start, gate: Gate, jobs: Jobs, bench: Bench, monkeypatch: pytest.MonkeyPatch, how: Any
+) -> None:
+    monkeypatch.setattr("worker.runner._LONGEST_PAUSE_SECONDS", 0.3)
+    held = jobs.ask("test.held")
+    async with start() as runner:
+        await eventually(lambda: bench.started and runner.readiness()["ready"])
+        gate.close("/", how)
+        await eventually(lambda: not runner.readiness()["ready"])
+        assert runner.alive()
+        bench.release.set()
+        later = jobs.ask("test.quick")
+        gate.open()
+        await jobs.until(held, "succeeded")
+        await jobs.until(later, "succeeded")
+        assert runner.readiness()["ready"]
+
+
+async def test_a_project_that_is_not_there_yet_is_waited_for(start: Start, gate: Gate, jobs: Jobs) -> None:
+    gate.close("/auth/", 503, 2)
+    job_id = jobs.ask("test.quick")
+    async with start():
+        await jobs.until(job_id, "succeeded")
+
+
+async def test_a_refused_token_is_replaced_once(
+    start: Start, gate: Gate, jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with start() as runner:
+        await eventually(lambda: runner.readiness()["ready"])
+        for path in ("claim_jobs", "/storage/", "task-result"):
+            gate.close(path, 401, 1)
+        job_id = jobs.ask("test.quick")
+        await jobs.until(job_id, "succeeded")
+    assert caplog.messages.count("signed in") >= 3
+    assert jobs.events(job_id).count("claimed") == 1
+
+
+async def test_heartbeats_tell_how_busy_the_worker_is(start: Start, jobs: Jobs, bench: Bench) -> None:
+    async with start() as runner:
+        await eventually(lambda: runner.agent_id and jobs.heartbeat(runner.agent_id).get("status") == "idle")
+        jobs.ask("test.held")
+        row = await eventually(
+            lambda: (row := jobs.heartbeat(runner.agent_id)).get("status") == "busy" and row
+        )
+        assert (row["running"], row["capacity"], row["executor_id"]) == (1, 2, jobs.executor)
+        bench.release.set()
+        await eventually(lambda: jobs.heartbeat(runner.agent_id).get("status") == "idle")
+
+
+async def test_a_wrong_sign_in_ends_the_worker_and_a_member_is_no_worker(
+    start: Start, member: Person
+) -> None:
+    with pytest.raises(SignInRefused, match="WORKER_PASSWORD"):
+        async with start(WORKER_PASSWORD="wrong"):
+            await asyncio.sleep(0)
+    env = member.stack.env
+    with pytest.raises(Refused, match="not_a_worker"):
+        async with start(WORKER_EMAIL=env["DEMO_EMAIL"], WORKER_PASSWORD=env["DEMO_PASSWORD"]):
+            await asyncio.sleep(0)
+
+
+async def test_an_idle_worker_asks_little(start: Start, gate: Gate) -> None:
+    async with start(POLL_SECONDS="0.5", HEARTBEAT_SECONDS="2", SWEEP_SECONDS="60") as runner:
+        await eventually(lambda: runner.readiness()["ready"])
+        before = len(gate.passed)
+        await eventually(lambda: sum("claim_jobs" in path for path in gate.passed) == 4)
+        assert len(gate.passed) - before <= 6
