@@ -25,6 +25,7 @@ GROUPS = {
 # Packages that are imported as parts of the one that is asked for: its types are theirs.
 PARTS = {
     "flask": {"werkzeug"},
+    "psycopg": {"psycopg-pool"},
     "pydantic": {"pydantic-core"},
     "pyjwt": {"cryptography"},
     "pytest": {"packaging"},

@@ -1,0 +1,1 @@
+"""Tools that put the parts where they run."""

@@ -1,0 +1,137 @@
+"""Who is calling? The user's access token is checked here; what he may do, the database decides by its own
+rows.
+
+`Authorization` carries the person, `apikey` the project's key. Supabase's clients send `sb_…` keys in both,
+so a bearer beginning `sb_` counts as absent. Any other wrong credential is final: nothing is tried after it.
+"""
+
+import hmac
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+from uuid import UUID
+
+from sidejob import config, upstream
+from sidejob.call import Caller
+from sidejob.errors import Refused, Unavailable
+from sidejob.signing_keys import SigningKeys, fetched
+
+Who = Literal["user", "user or secret", "anybody"]
+
+LEEWAY_SECONDS = 30  # as PostgREST allows (docs/references/auth.rst)
+AUDIENCE = "authenticated"
+
+_BEARER = re.compile(r"\s*bearer\s+(\S+)\s*", re.IGNORECASE)
+_keys = SigningKeys(fetched)
+
+
+def authenticated(headers: Mapping[str, str], who: Who) -> Caller:
+    """The caller. Raises Refused (401, 403) for a wrong or missing credential, Unavailable when Auth is
+    away."""
+    apikey = headers.get("apikey", "").strip()
+    match = _BEARER.fullmatch(headers.get("authorization", ""))
+    token = match.group(1) if match else ""
+    if headers.get("origin") and (apikey.startswith("sb_secret_") or token.startswith("sb_secret_")):
+        raise Refused("secret_key_in_browser")
+    if who == "anybody":
+        return Caller("nobody")
+    if token and not token.startswith("sb_"):
+        return _user(token)
+    if who == "user or secret" and apikey.startswith("sb_secret_"):
+        ours = config.settings().secret_key
+        if ours is not None and hmac.compare_digest(apikey.encode(), ours.encode()):
+            return Caller("secret")
+        raise _refused("invalid_key")
+    if headers.get("authorization", "").strip() and not match:
+        raise _refused("missing_token", "The header Authorization must be: Bearer <access token>.")
+    hint = (
+        "A project key (sb_…) stands for no user. Sign in, and send session.access_token." if token else None
+    )
+    raise _refused("missing_token", hint=hint)
+
+
+def _refused(code: str, message: str = "", *, hint: str | None = None, cause: str | None = None) -> Refused:
+    return Refused(code, message, hint=hint, headers={"WWW-Authenticate": "Bearer"}, cause=cause)
+
+
+def _user(token: str) -> Caller:
+    import jwt
+
+    settings = config.settings()
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.PyJWTError as error:
+        raise _refused("invalid_token", cause=type(error).__name__) from error
+    # The header only chooses among our own keys. Which algorithm is allowed belongs to the key.
+    if header.get("alg") == "HS256":
+        if settings.jwt_secret is None:
+            return _user_by_asking(token)
+        return _caller(_claims(token, settings.jwt_secret, "HS256"), token)
+    key = _keys.find(str(header.get("kid")))
+    if key is None:
+        raise _refused("invalid_token", cause="unknown key id")
+    return _caller(_claims(token, key.key, key.algorithm_name), token)
+
+
+def _claims(token: str, key: Any, algorithm: str) -> dict[str, Any]:
+    import jwt
+
+    issuer = config.settings().jwt_issuer
+    required = ["exp", "sub", "aud", *(["iss"] if issuer else [])]
+    try:
+        return jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            audience=AUDIENCE,
+            issuer=issuer,
+            leeway=LEEWAY_SECONDS,
+            options={"require": required, "verify_iss": issuer is not None},
+        )
+    except jwt.ExpiredSignatureError as error:
+        raise _refused("invalid_token", "The access token has expired. Refresh the session.") from error
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        raise _refused("invalid_token", cause=type(error).__name__) from error
+
+
+def _caller(claims: Mapping[str, Any], token: str) -> Caller:
+    """Refuses what is signed but is nobody's session: the legacy anon and service_role keys are tokens
+    too."""
+    if claims.get("role") != AUDIENCE:
+        raise _refused(
+            "missing_token", hint="This token is a project key. Sign in, and send session.access_token."
+        )
+    try:
+        user_id = str(UUID(str(claims["sub"])))
+    except (KeyError, ValueError) as error:
+        raise _refused("invalid_token", cause="sub") from error
+    expires_at = claims.get("exp")
+    return Caller("user", user_id, token, int(expires_at) if isinstance(expires_at, int | float) else None)
+
+
+def _user_by_asking(token: str) -> Caller:
+    """For projects whose tokens are signed with a secret that this process does not have.
+
+    Auth answers 403, not 401, for a bad token, a deleted user and an ended session (supabase/auth,
+    internal/api/auth.go).
+    """
+    settings = config.settings()
+    response = upstream.send(
+        "auth",
+        "GET",
+        f"{settings.supabase_url}/auth/v1/user",
+        headers={"apikey": settings.publishable_key, "Authorization": f"Bearer {token}"},
+        repeatable=True,
+    )
+    if response.status_code in (401, 403, 404):
+        raise _refused("invalid_token", cause=f"Auth says {response.status_code}")
+    if not response.is_success:
+        raise Unavailable("auth_unavailable", cause=f"Auth says {response.status_code}")
+    import jwt
+
+    try:
+        user = response.json()
+        claims = jwt.decode(token, options={"verify_signature": False})  # Auth has just verified it
+        return _caller({"role": user["role"], "sub": user["id"], "exp": claims.get("exp")}, token)
+    except (ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
+        raise Unavailable("auth_unavailable", cause="Auth gave an answer that is not understood") from error

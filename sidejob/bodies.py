@@ -1,0 +1,269 @@
+"""The bodies that requests may have: pydantic models, strict, in camelCase, no field unknown.
+
+Imported at the first request with a body, never at a function's start. Strict as JSON Schema is (`false` is
+no number), with its one liberty: 5.0 is an integer.
+"""
+
+import json
+import math
+import threading
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from sidejob import query
+from sidejob.errors import JSON, Refused
+
+NAMED_FIELDS = 20  # at most so many faults are listed
+
+
+def _integral(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("nul", "must not contain the character NUL")
+    return value
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise PydanticCustomError("unprintable", "must consist of printable characters")
+    return value
+
+
+def _storable(value: Any) -> Any:
+    """JSON that Postgres' jsonb takes and gives back unchanged. Nesting is bounded by pydantic's parser."""
+    match value:
+        case str() if "\0" in value:
+            raise PydanticCustomError("nul", "must not contain the character NUL (\\u0000) anywhere")
+        case float() if not math.isfinite(value):
+            raise PydanticCustomError("not_finite", "must not contain NaN or infinite numbers")
+        case int() if value.bit_length() > 1024:
+            raise PydanticCustomError("huge_number", "must not contain numbers beyond 1e308")
+        case list():
+            for item in value:
+                _storable(item)
+        case dict():
+            for key, item in value.items():
+                _storable(key)
+                _storable(item)
+    return value
+
+
+def _at_most(kib: int, code: str = "too_large") -> AfterValidator:
+    """Bounds the length of the JSON text, as the constraints on the tables count it."""
+
+    def check(value: Any) -> Any:
+        if len(json.dumps(value, ensure_ascii=False).encode()) > kib * 1024:
+            raise PydanticCustomError(code, "may be {kib} KiB as JSON at most", {"kib": kib})
+        return value
+
+    return AfterValidator(check)
+
+
+def _object_or_text(value: Any) -> Any:
+    # A union of the two would put the names of its members into the path of a fault.
+    if not isinstance(value, dict | str):
+        raise PydanticCustomError("object_or_text", "must be an object or a sentence")
+    return _storable(value)
+
+
+def _this_century(value: datetime) -> datetime:
+    if not 2000 <= value.astimezone(UTC).year < 2100:
+        raise PydanticCustomError("instant", "must lie between the years 2000 and 2100")
+    return value
+
+
+Whole = BeforeValidator(_integral)  # stands last: constraints before it are written into the JSON Schema
+Text = Annotated[str, AfterValidator(_text)]
+Object = Annotated[dict[str, Any], AfterValidator(_storable)]
+Failure = Annotated[
+    Any,
+    AfterValidator(_object_or_text),
+    _at_most(60),
+    WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "string"}]}),
+]
+Payload = Annotated[Object, _at_most(256, "payload_too_large")]
+Instant = Annotated[AwareDatetime, AfterValidator(_this_century)]
+JobType = Annotated[str, Field(pattern=f"^{query.JOB_TYPE}$", examples=["browser.screenshot"])]
+Name = Annotated[str, Field(pattern=f"^{query.NAME}$")]
+MediaType = Annotated[
+    str, Field(max_length=255, pattern="^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(;[ -~]*)?$")
+]
+IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+
+
+class Body(BaseModel):
+    """What all bodies have in common. A model is built when it is first used: a function uses one of them."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, defer_build=True
+    )
+
+
+class TaskAssign(Body):
+    """A job to put into the queue."""
+
+    type: JobType
+    executor_id: Name = Field("default", description="The group of workers that may take it.")
+    job_id: UUID | None = Field(None, description="Your own id for it; the same one twice is the same job.")
+    payload: Payload = Field(default_factory=dict, description="What the worker reads; 256 KiB at most.")
+    idempotency_key: IdempotencyKey | None = Field(
+        None,
+        description="The same key twice is the same job. May come in the header Idempotency-Key instead.",
+    )
+    priority: Annotated[int, Field(ge=0, le=9), Whole] = Field(0, description="Higher goes first.")
+    run_at: Instant | None = Field(None, description="Not before this instant, which has an offset or Z.")
+    max_attempts: Annotated[int, Field(ge=1, le=25), Whole] = 3
+    workspace_id: UUID | None = Field(None, description="Default: the caller's default workspace.")
+
+
+class TaskClaim(Body):
+    """A worker asks for one job."""
+
+    executor_id: Name
+    worker_id: Name | None = Field(None, description="Compared with the caller's own, never trusted.")
+    lease_seconds: Annotated[int, Field(ge=15, le=600), Whole] = 60
+    type_prefix: Annotated[Text, Field(max_length=100)] | None = None
+
+
+class Artifact(Body):
+    """A file that the attempt has put into Storage."""
+
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f]*$")]
+    mime: MediaType | None = None
+    size: Annotated[int, Field(ge=0, le=256 * 1024 * 1024), Whole] | None = Field(None, description="Bytes.")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    bucket: Annotated[Text, Field(max_length=100)] | None = None
+    path: Annotated[Text, Field(max_length=1024)] | None = Field(
+        None, description="In the bucket: <workspace>/<yyyy>/<mm>/<dd>/<job>/<attempt>/<name>."
+    )
+    width: Annotated[int, Field(ge=1), Whole] | None = Field(None, description="Pixels.")
+    height: Annotated[int, Field(ge=1), Whole] | None = Field(None, description="Pixels.")
+    url: Text | None = Field(
+        None, description="Taken for older workers' sake and dropped: signed URLs expire."
+    )
+
+
+class TaskResult(Body):
+    """How an attempt ended."""
+
+    job_id: UUID
+    type: JobType | None = None
+    attempt: Annotated[int, Field(ge=1), Whole] | None = Field(
+        None, description="Of the claim; older workers send none."
+    )
+    lease_token: Annotated[Text, Field(max_length=200)] | None = Field(None, description="Of the claim.")
+    ok: bool
+    action: Annotated[Text, Field(max_length=100)] | None = None
+    url: Annotated[Text, Field(max_length=8192)] | None = Field(None, description="Of the page worked on.")
+    error: Failure | None = Field(None, description="{code, message, …}, or a sentence.")
+    result: Object | None = None
+    artifact: Artifact | None = None
+    artifacts: Annotated[list[Artifact], Field(max_length=100)] = Field(default_factory=list)
+    artifact_recorded: bool = Field(False, description="The rows are there already: add none.")
+    retry_at: Instant | None = Field(None, description="After a failure: not before this instant.")
+    give_up: bool = Field(False, description="After a failure: do not try again.")
+
+    @model_validator(mode="after")
+    def _has_paths(self) -> "TaskResult":
+        if not self.artifact_recorded:
+            for field, artifact in self.named_artifacts():
+                if artifact.path is None:
+                    raise PydanticCustomError(
+                        "missing_path",
+                        "`{field}.path` is missing: where in Storage is the file?",
+                        {"field": field},
+                    )
+        return self
+
+    def named_artifacts(self) -> list[tuple[str, Artifact]]:
+        """All files, with the field that each came in."""
+        single = [("artifact", self.artifact)] if self.artifact else []
+        return [*single, *((f"artifacts.{index}", item) for index, item in enumerate(self.artifacts))]
+
+
+class JobCancel(Body):
+    """A job to stop."""
+
+    job_id: UUID
+
+
+class SignArtifact(Body):
+    """A file to make a temporary URL for: by its row's id, or by its place in Storage."""
+
+    artifact_id: UUID | None = None
+    bucket: Annotated[Text, Field(max_length=100)] | None = None
+    path: Annotated[Text, Field(max_length=1024)] | None = None
+    expires: Annotated[int, Whole] = Field(3600, description="Seconds; moved into 1–604800.")
+
+
+class WorkerHeartbeat(Body):
+    """A worker's process says that it is alive."""
+
+    agent_id: Name = Field(description="The process; unique in the whole project.")
+    executor_id: Name
+    status: Annotated[str, Field(pattern="^[a-z][a-z_-]{0,39}$", examples=["idle", "busy", "draining"])]
+    running: Annotated[int, Field(ge=0, le=1_000_000), Whole] = Field(0, description="Jobs in hand.")
+    capacity: Annotated[int, Field(ge=0, le=1_000_000), Whole] = Field(1, description="Jobs at once at most.")
+    version: Annotated[Text, Field(max_length=100)] | None = None
+    metrics: Annotated[Object, _at_most(16)] = Field(default_factory=dict, description="16 KiB at most.")
+
+
+class Empty(Body):
+    """Nothing to say: `{}`, or no body at all."""
+
+
+B = TypeVar("B", bound=Body)
+_building = threading.Lock()
+
+
+def parsed(model: type[B], body: bytes) -> B:
+    """The body as this model. Raises Refused: 400 when it is not JSON, 422 with the paths of wrong fields."""
+    if not body and model is not Empty:
+        raise Refused("invalid_json", "The body is empty. Send a JSON object.")
+    if not model.__pydantic_complete__:
+        with _building:
+            model.model_rebuild()
+    try:
+        return model.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise _refused(model, error) from error
+
+
+def _refused(model: type[Body], error: ValidationError) -> Refused:
+    faults: list[JSON] = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False)[:NAMED_FIELDS]:
+        if fault["type"] == "json_invalid":
+            return Refused("invalid_json", hint=fault["msg"])
+        if fault["type"] == "model_type":
+            return Refused("invalid_body", "The body must be a JSON object.")
+        path = ".".join(str(part)[:100] for part in fault["loc"])
+        message = fault["msg"]
+        if fault["type"] == "extra_forbidden":
+            message = "is not a field here"
+        elif fault["type"] == "missing":
+            message = "is missing"
+        faults.append({"field": path, "message": message})
+    first = faults[0]
+    assert isinstance(first, dict)  # noqa: S101  built a few lines above
+    sentence = f"`{first['field']}`: {first['message']}." if first["field"] else f"{first['message']}"
+    code = "payload_too_large" if error.errors()[0]["type"] == "payload_too_large" else "invalid_body"
+    names = ", ".join(str(field.alias) for field in model.model_fields.values())
+    return Refused(code, sentence, details=faults, hint=f"Fields of this body: {names or 'none'}.")

@@ -1,0 +1,46 @@
+"""What a handler is given, and what it gives back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sidejob.database import Database
+from sidejob.errors import JSON
+from sidejob.query import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling."""
+
+    kind: Literal["user", "secret", "nobody"]  # secret: the project's own key, as a cron job sends it
+    user_id: str | None = None  # the Auth user's id
+    token: str | None = field(
+        default=None, repr=False
+    )  # goes on to the database as it came: RLS decides there
+    expires_at: int | None = None  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated request."""
+
+    caller: Caller
+    query: Query  # the URL's query, and the variable parts of a Collab path
+    body: bytes = field(repr=False)  # for `sidejob.bodies.parsed`
+    headers: Mapping[str, str] = field(repr=False)  # names in lower case
+    request_id: str
+    trace_id: str | None  # of the W3C header traceparent, 32 hex digits
+    database: Database  # with the caller's rights
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: a body that goes out as JSON, or none."""
+
+    body: JSON | Mapping[str, JSON]
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Call], Reply]

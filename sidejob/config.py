@@ -1,0 +1,56 @@
+"""What a function reads from its environment: one frozen object, every missing name in one sentence."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+
+class MissingSettings(Exception):
+    """Environment variables that are not set. The message names all of them."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        super().__init__(f"Set these environment variables: {', '.join(names)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the Supabase project is, and with which keys. URLs have no slash at the end."""
+
+    supabase_url: str  # SUPABASE_URL: where this process reaches the project
+    public_url: str  # SUPABASE_PUBLIC_URL: where clients reach it, for signed URLs; default SUPABASE_URL
+    publishable_key: str  # SUPABASE_PUBLISHABLE_KEY: goes along in `apikey` with the caller's own token
+    secret_key: str | None = field(
+        repr=False
+    )  # SUPABASE_SECRET_KEY: sign-artifact, leases-release and collab only
+    jwt_secret: str | None = field(repr=False)  # SUPABASE_JWT_SECRET: only where tokens are signed with HS256
+    jwt_issuer: (
+        str | None
+    )  # SUPABASE_JWT_ISSUER: default <SUPABASE_URL>/auth/v1; the word `none` means unchecked
+    trace_project: str | None  # GOOGLE_CLOUD_PROJECT: makes trace ids in the log clickable
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """The settings in these variables. An empty value counts as absent. Raises MissingSettings."""
+    present = {name: value.strip() for name, value in environ.items() if value.strip()}
+    missing = [name for name in ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY") if name not in present]
+    if missing:
+        raise MissingSettings(missing)
+    url = present["SUPABASE_URL"].rstrip("/")
+    issuer = present.get("SUPABASE_JWT_ISSUER", f"{url}/auth/v1")
+    return Settings(
+        supabase_url=url,
+        public_url=present.get("SUPABASE_PUBLIC_URL", url).rstrip("/"),
+        publishable_key=present["SUPABASE_PUBLISHABLE_KEY"],
+        secret_key=present.get("SUPABASE_SECRET_KEY"),
+        jwt_secret=present.get("SUPABASE_JWT_SECRET"),
+        jwt_issuer=None if issuer == "none" else issuer,
+        trace_project=present.get("GOOGLE_CLOUD_PROJECT"),
+    )
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once, at the first request."""
+    return read(os.environ)

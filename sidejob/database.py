@@ -1,0 +1,96 @@
+"""The project's tables and transitions over PostgREST, with the rights of one caller.
+
+There is no SQL here: reads name a table and filters, writes name a transition of supabase/migrations.
+"""
+
+from collections.abc import Mapping
+
+from sidejob import config, upstream
+from sidejob.errors import JSON, Refused, Unavailable, from_upstream
+
+Row = dict[str, JSON]
+
+
+class Database:
+    """What the bearer of a token may read and do. Every method raises SidejobError."""
+
+    def __init__(self, request_id: str, *, token: str | None = None, key: str | None = None) -> None:
+        """token: the caller's own, sent on unchanged. key: the secret key instead, when it was the
+        credential."""
+        self._headers = {"x-request-id": request_id}
+        self._token = token
+        self._key = key
+
+    def rows(self, table: str, filters: Mapping[str, str]) -> list[Row]:
+        """Rows of a table, filtered as PostgREST writes it: `{"id": "eq.…", "order": "seq.desc"}`."""
+        return _rows(self._send("GET", table, params=filters, repeatable=True))
+
+    def row(self, table: str, filters: Mapping[str, str]) -> Row:
+        """The one row. Raises Refused 404 where there is none that the caller may see: the two look the
+        same."""
+        found = self.rows(table, {**filters, "limit": "1"})
+        if not found:
+            raise Refused("not_found")
+        return found[0]
+
+    def call(self, transition: str, arguments: Mapping[str, JSON], *, repeatable: bool = False) -> JSON:
+        """What a database function returns. repeatable: it may run twice (it reads, or a key or lease guards
+        it)."""
+        try:
+            return self._send("POST", f"rpc/{transition}", json=arguments, repeatable=repeatable)
+        except Refused as refused:
+            # A lost race (serialization, deadlock), which the second try mostly wins.
+            if not (
+                repeatable and refused.code == "conflict" and refused.cause and "code 40" in refused.cause
+            ):
+                raise
+            return self._send("POST", f"rpc/{transition}", json=arguments)
+
+    def call_for_row(
+        self, transition: str, arguments: Mapping[str, JSON], *, repeatable: bool = False
+    ) -> Row:
+        """As `call`, for functions that return one row: PostgREST sends an object or a list of one."""
+        answer = self.call(transition, arguments, repeatable=repeatable)
+        rows = _rows(answer if isinstance(answer, list) else [answer])
+        if len(rows) != 1:
+            raise Unavailable("database_error", cause=f"{transition} gave {len(rows)} rows")
+        return rows[0]
+
+    def call_for_rows(
+        self, transition: str, arguments: Mapping[str, JSON], *, repeatable: bool = False
+    ) -> list[Row]:
+        """As `call`, for functions that return any number of rows."""
+        return _rows(self.call(transition, arguments, repeatable=repeatable))
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Mapping[str, JSON] | None = None,
+        repeatable: bool = False,
+    ) -> JSON:
+        settings = config.settings()
+        headers = {**self._headers, "apikey": self._key or settings.publishable_key}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        url = f"{settings.supabase_url}/rest/v1/{path}"
+        response = upstream.send(
+            "database", method, url, headers=headers, params=params, json=json, repeatable=repeatable
+        )
+        try:
+            body: JSON = response.json() if response.content else None
+        except ValueError:
+            if response.is_success:
+                raise Unavailable("database_error", cause="an answer that is not JSON") from None
+            body = None
+        if not response.is_success:
+            raise from_upstream(response.status_code, body)
+        return body
+
+
+def _rows(answer: JSON) -> list[Row]:
+    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
+        raise Unavailable("database_error", cause="an answer that is not a list of rows")
+    return [row for row in answer if isinstance(row, dict)]

@@ -1,0 +1,183 @@
+"""Every failure that a caller can meet: one tree of exceptions, one table from code to HTTP status.
+
+    SidejobError
+    ├── Refused          the caller has to change something (4xx)
+    └── Unavailable      nothing is wrong with the request; the same one may work later (5xx)
+
+Callers match `code`, never the sentence. The sentence is safe to send to anybody: the cause goes to the log.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+
+
+class Meaning(NamedTuple):
+    """What a code says over HTTP."""
+
+    status: int  # HTTP status
+    sentence: str  # sent where the raiser has nothing more exact to say
+
+
+CODES: Mapping[str, Meaning] = {
+    "invalid_parameter": Meaning(400, "A parameter of the URL is wrong."),
+    "invalid_json": Meaning(400, "The body is not valid JSON."),
+    "invalid_token": Meaning(401, "The access token is not valid."),
+    "missing_token": Meaning(401, "A user's access token is needed: Authorization: Bearer <access token>."),
+    "invalid_key": Meaning(401, "The key in the header `apikey` is not valid here."),
+    "forbidden": Meaning(403, "You may not do this."),
+    "secret_key_in_browser": Meaning(
+        403, "A secret key must never reach a browser. Replace this key now, and use the publishable one."
+    ),
+    "append_only": Meaning(403, "This history can be read, not changed."),
+    "not_found": Meaning(404, "Not found."),
+    "method_not_allowed": Meaning(405, "This method is not allowed here."),
+    "conflict": Meaning(409, "The row was changed by somebody else, or is there already."),
+    "lease_lost": Meaning(409, "The lease on this job is not yours (any more). Nothing was written."),
+    "job_id_taken": Meaning(409, "`jobId` belongs to another job. Choose a new one."),
+    "agent_id_taken": Meaning(409, "`agentId` belongs to another user. Choose a new one."),
+    "body_too_large": Meaning(413, "The body is too large."),
+    "unsupported_media_type": Meaning(415, "The body must be JSON: Content-Type: application/json."),
+    "invalid_body": Meaning(422, "A field of the body is wrong."),
+    "invalid_argument": Meaning(422, "The database refused a value."),
+    "reserved_column": Meaning(422, "This column is written by the database alone."),
+    "no_workspace": Meaning(422, "You have no default workspace. Name one in `workspaceId`."),
+    "payload_too_large": Meaning(
+        422, "`payload` may be 256 KiB as JSON. Put files into Storage and name them."
+    ),
+    "idempotency_mismatch": Meaning(
+        422, "This idempotency key, or `jobId`, was used before for another request."
+    ),
+    "internal_error": Meaning(500, "Something is broken here. The log has it under this requestId."),
+    "database_error": Meaning(502, "The database gave an answer that is not understood."),
+    "storage_error": Meaning(502, "Storage gave an answer that is not understood."),
+    "auth_unavailable": Meaning(503, "The token could not be checked just now. Try again."),
+    "database_unavailable": Meaning(503, "The database cannot be reached just now. Try again."),
+    "storage_unavailable": Meaning(503, "Storage cannot be reached just now. Try again."),
+    "schema_outdated": Meaning(503, "The database is older than this function: apply the migrations."),
+    "database_timeout": Meaning(504, "The database took too long."),
+}
+
+# SQLSTATE or PostgREST code -> our code. SJ… are raised by supabase/migrations; the others are listed in
+# PostgREST's docs/references/errors.rst and in Postgres' appendix A.
+UPSTREAM: Mapping[str, str] = {
+    "SJ100": "invalid_argument",
+    "SJ101": "reserved_column",
+    "SJ102": "no_workspace",
+    "SJ200": "not_found",
+    "SJ201": "forbidden",
+    "SJ300": "lease_lost",
+    "SJ301": "idempotency_mismatch",
+    "SJ302": "job_id_taken",
+    "SJ303": "agent_id_taken",
+    "SJ304": "append_only",
+    "PGRST301": "invalid_token",
+    "PGRST302": "invalid_token",
+    "PGRST303": "invalid_token",
+    "42501": "forbidden",
+    "PGRST116": "not_found",
+    "23505": "conflict",
+    "40001": "conflict",
+    "40P01": "conflict",
+    "22P02": "invalid_argument",
+    "22P05": "invalid_argument",
+    "23502": "invalid_argument",
+    "23503": "invalid_argument",
+    "23514": "invalid_argument",
+    "57014": "database_timeout",
+    "PGRST202": "schema_outdated",
+    "PGRST204": "schema_outdated",
+    "PGRST205": "schema_outdated",
+}
+
+
+_CONSTRAINT = re.compile(r'violates (?:check|foreign key|unique|not-null) constraint "([a-z0-9_]+)"')
+
+
+class SidejobError(Exception):
+    """A failure with a code of `CODES`.
+
+    message: the sentence sent; the code's own when empty. details, hint: JSON sent beside it.
+    headers: sent with the answer. cause: for the log only.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str = "",
+        *,
+        details: JSON = None,
+        hint: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        cause: str | None = None,
+    ) -> None:
+        self.code = code
+        self.status = CODES[code].status
+        self.message = message or CODES[code].sentence
+        self.details = details
+        self.hint = hint
+        self.headers = dict(headers or {})
+        self.cause = cause
+        super().__init__(self.message)
+
+    def envelope(self, request_id: str) -> dict[str, JSON]:
+        """The body of the answer. `error` is a plain sentence: Supabase's clients show that field alone."""
+        return {
+            "error": self.message,
+            "code": self.code,
+            "details": self.details,
+            "hint": self.hint,
+            "requestId": request_id,
+        }
+
+
+class Refused(SidejobError):
+    """The caller has to change something first."""
+
+
+class Unavailable(SidejobError):
+    """Nothing is wrong with the request: the same one may work later, after `Retry-After` seconds where
+    sent."""
+
+    def __init__(self, code: str, message: str = "", *, cause: str | None = None) -> None:
+        headers = {"Retry-After": "2"} if CODES[code].status == 503 else {}
+        super().__init__(code, message, headers=headers, cause=cause)
+
+
+def from_upstream(status: int, body: object) -> SidejobError:
+    """The failure that PostgREST's answer stands for. Its message never leaves: it may hold values of rows.
+    The name of a broken constraint does: those of supabase/migrations are sentences that name the column.
+
+    Of our own failures (SJ…) the hint is passed on, since it is written in the migrations, and of
+    `lease_lost` the detail: the job's status, by which a worker tells a cancel from a loss.
+    """
+    fields = body if isinstance(body, dict) else {}
+    upstream = str(fields.get("code") or "")
+    cause = f"upstream status {status}, code {upstream or 'none'}"
+    code = UPSTREAM.get(upstream)
+    if code is None:
+        if status in (401, 403):
+            code = "invalid_token" if status == 401 else "forbidden"
+        elif status in (429, 502, 503, 504) or upstream.startswith(("08", "53", "PGRST00")):
+            code = "database_unavailable"
+        else:
+            code = "database_error"
+    if CODES[code].status >= 500:
+        return Unavailable(code, cause=cause)
+    ours = upstream.startswith("SJ")
+    message, details = "", None
+    if code == "lease_lost" and isinstance(fields.get("details"), str):
+        details = {"status": fields["details"]}
+    elif broken := _CONSTRAINT.search(str(fields.get("message"))):
+        details = {"constraint": broken.group(1)}
+        message = f"The database refused a value: {broken.group(1).replace('_', ' ')}."
+    return Refused(
+        code,
+        message,
+        details=details,
+        hint=str(fields["hint"]) if ours and fields.get("hint") else None,
+        headers={"WWW-Authenticate": "Bearer"} if CODES[code].status == 401 else None,
+        cause=cause,
+    )

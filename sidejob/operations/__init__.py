@@ -1,0 +1,2 @@
+"""One handler a file. A function's main.py and the Collab API share them; there is no second
+implementation."""

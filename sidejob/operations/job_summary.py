@@ -1,0 +1,24 @@
+"""What a list of jobs shows of one."""
+
+from sidejob.call import Call, Reply
+
+
+def job_summary(call: Call) -> Reply:
+    """`{id, status, type, attempts, createdAt, finishedAt, artifacts: how many, error}`"""
+    call.query.only("id")
+    job_id = call.query.needed_uuid("id")
+    wanted = "id,status,type,attempts,created_at,finished_at,error"
+    job = call.database.row("jobs", {"select": wanted, "id": f"eq.{job_id}"})
+    artifacts = call.database.rows("artifacts", {"select": "id", "job_id": f"eq.{job_id}"})
+    return Reply(
+        {
+            "id": job["id"],
+            "status": job["status"],
+            "type": job["type"],
+            "attempts": job["attempts"],
+            "createdAt": job["created_at"],
+            "finishedAt": job["finished_at"],
+            "artifacts": len(artifacts),
+            "error": job["error"],
+        }
+    )

@@ -1,0 +1,51 @@
+"""A temporary URL for a file."""
+
+from sidejob import storage
+from sidejob.call import Call, Reply
+from sidejob.errors import Refused
+from sidejob.query import refusal
+
+DEFAULT_SECONDS = 3600
+LOWEST_SECONDS, HIGHEST_SECONDS = 1, 604_800  # a week, as S3 allows
+
+
+def sign_artifact(call: Call) -> Reply:
+    """`{url, bucket, path, expires}`. The artifact's row is looked up with the caller's rights before
+    anything is signed, and what is signed is the bucket and path of that row, not those of the request."""
+    filters, expires = _asked_in_body(call) if call.body else _asked_in_query(call)
+    try:
+        row = call.database.row("artifacts", {"select": "bucket,path", **filters})
+    except Refused as refused:
+        raise storage.object_not_found() if refused.code == "not_found" else refused from refused
+    bucket, path = str(row["bucket"]), str(row["path"])
+    url = storage.signed_url(bucket, path, expires, call.request_id)
+    return Reply({"url": url, "bucket": bucket, "path": path, "expires": expires})
+
+
+def _asked_in_query(call: Call) -> tuple[dict[str, str], int]:
+    query = call.query
+    query.only("artifactId", "bucket", "path", "expires")
+    expires = query.number("expires", DEFAULT_SECONDS, LOWEST_SECONDS, HIGHEST_SECONDS, clamped=True)
+    wanted = _filters(query.uuid("artifactId"), query.text("bucket"), query.text("path"))
+    if wanted is None:
+        raise refusal("artifactId", "or both `bucket` and `path` are needed, and not more.")
+    return wanted, expires
+
+
+def _asked_in_body(call: Call) -> tuple[dict[str, str], int]:
+    from sidejob.bodies import SignArtifact, parsed
+
+    call.query.only()
+    body = parsed(SignArtifact, call.body)
+    wanted = _filters(str(body.artifact_id) if body.artifact_id else None, body.bucket, body.path)
+    if wanted is None:
+        raise Refused("invalid_body", "`artifactId`, or both `bucket` and `path`, are needed, and not more.")
+    return wanted, min(max(body.expires, LOWEST_SECONDS), HIGHEST_SECONDS)
+
+
+def _filters(artifact_id: str | None, bucket: str | None, path: str | None) -> dict[str, str] | None:
+    if artifact_id and not bucket and not path:
+        return {"id": f"eq.{artifact_id}"}
+    if bucket and path and not artifact_id and "\0" not in bucket + path:
+        return {"bucket": f"eq.{bucket}", "path": f"eq.{path}"}
+    return None

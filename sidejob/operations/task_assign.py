@@ -1,0 +1,56 @@
+"""Put a job into the queue."""
+
+import re
+
+from sidejob import clock
+from sidejob.call import Call, Reply
+from sidejob.errors import Refused
+
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+def task_assign(call: Call) -> Reply:
+    """`{jobId, queued, status}`. queued is false when the idempotency key or the jobId was there already."""
+    from sidejob.bodies import TaskAssign, parsed
+
+    call.query.only()
+    body = parsed(TaskAssign, call.body)
+    key = _one_key(_header_key(call.headers.get("idempotency-key")), body.idempotency_key)
+    row = call.database.call_for_row(
+        "enqueue_job",
+        {
+            "type": body.type,
+            "payload": body.payload,
+            "executor_id": body.executor_id,
+            "priority": body.priority,
+            "max_attempts": body.max_attempts,
+            "run_at": clock.written(body.run_at) if body.run_at else None,
+            "idempotency_key": key,
+            "job_id": str(body.job_id) if body.job_id else None,
+            "workspace_id": str(body.workspace_id) if body.workspace_id else None,
+            "trace_id": call.trace_id,
+        },
+        repeatable=bool(key or body.job_id),
+    )
+    return Reply({"jobId": row["job_id"], "queued": row["queued"], "status": row["status"]})
+
+
+def _header_key(value: str | None) -> str | None:
+    """The key in the header: bare, or the quoted string of draft-ietf-httpapi-idempotency-key-header-07."""
+    if value is None:
+        return None
+    quoted = _QUOTED.fullmatch(value)
+    key = re.sub(r"\\(.)", r"\1", quoted.group(1)) if quoted else value
+    if not re.fullmatch(r"[ -~]{1,200}", key):
+        raise Refused(
+            "invalid_body", "The header `Idempotency-Key` must be 1 to 200 printable ASCII characters."
+        )
+    return key
+
+
+def _one_key(in_header: str | None, in_body: str | None) -> str | None:
+    if in_header is not None and in_body is not None and in_header != in_body:
+        raise Refused(
+            "invalid_body", "`idempotencyKey` differs from the header `Idempotency-Key`. Send one of them."
+        )
+    return in_header if in_body is None else in_body

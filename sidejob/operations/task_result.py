@@ -1,0 +1,78 @@
+"""Report how an attempt ended."""
+
+import re
+from typing import TYPE_CHECKING
+
+from sidejob import clock
+from sidejob.call import Call, Reply
+from sidejob.errors import JSON
+
+if TYPE_CHECKING:
+    from sidejob.bodies import Artifact, TaskResult
+
+# A URL that Storage signed: whoever has it has the file, and in an hour it is worth nothing.
+_SIGNED = re.compile(r"/object/(?:upload/)?sign/.*[?&]token=")
+
+
+def task_result(call: Call) -> Reply:
+    """`{ok: true, jobId, status}`. The same report again is the same answer; another attempt's is 409
+    `lease_lost`.
+
+    A report without attempt and leaseToken, from an older worker, goes on as it is: the database decides.
+    """
+    from sidejob.bodies import TaskResult, parsed
+
+    call.query.only()
+    body = parsed(TaskResult, call.body)
+    artifacts = [] if body.artifact_recorded else [_artifact_row(item) for _, item in body.named_artifacts()]
+    row = call.database.call_for_row(
+        "finish_job",
+        {
+            "job_id": str(body.job_id),
+            "attempt": body.attempt,
+            "lease_token": body.lease_token,
+            "ok": body.ok,
+            "result": _result(body),
+            "error": _error(body),
+            "artifacts": [*artifacts],
+            "retry_at": clock.written(body.retry_at) if body.retry_at else None,
+            "give_up": body.give_up,
+        },
+        repeatable=True,
+    )
+    return Reply({"ok": True, "jobId": row["job_id"], "status": row["status"]})
+
+
+def _artifact_row(artifact: "Artifact") -> dict[str, JSON]:
+    return artifact.model_dump(exclude={"url"}, exclude_none=True)
+
+
+def _result(body: "TaskResult") -> JSON:
+    """What the job's row keeps: action and url of the page, and the worker's own fields, without signed
+    URLs."""
+    told = {"action": body.action, "url": body.url}
+    result: dict[str, JSON] = {name: value for name, value in told.items() if value is not None}
+    result |= body.result or {}
+    kept = unsigned(result)
+    return kept or None
+
+
+def _error(body: "TaskResult") -> JSON:
+    if isinstance(body.error, str):
+        return {"code": "failed", "message": body.error}
+    if body.error is None and not body.ok:
+        return {"code": "failed", "message": "The worker gave no reason."}
+    return unsigned(body.error)
+
+
+def unsigned(value: JSON) -> JSON:
+    """The value without the members that hold a signed URL."""
+    if isinstance(value, dict):
+        return {name: unsigned(item) for name, item in value.items() if not _is_signed(item)}
+    if isinstance(value, list):
+        return [unsigned(item) for item in value if not _is_signed(item)]
+    return value
+
+
+def _is_signed(value: JSON) -> bool:
+    return isinstance(value, str) and _SIGNED.search(value) is not None

@@ -1,0 +1,15 @@
+"""A worker says that it is alive."""
+
+from sidejob import clock
+from sidejob.call import Call, Reply
+
+
+def worker_heartbeat(call: Call) -> Reply:
+    """`{ok: true, ts}`. The row of this agent is written anew; its worker_id comes from the caller's
+    membership."""
+    from sidejob.bodies import WorkerHeartbeat, parsed
+
+    call.query.only()
+    body = parsed(WorkerHeartbeat, call.body)
+    row = call.database.call_for_row("worker_heartbeat", body.model_dump(), repeatable=True)
+    return Reply({"ok": True, "ts": clock.written(clock.parsed(str(row["ts"])))})

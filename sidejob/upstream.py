@@ -1,0 +1,99 @@
+"""Requests to the Supabase project: one pooled client, made at the first request and shared by all threads.
+
+Nothing of a caller is ever set on the client: headers go with each request.
+"""
+
+import random
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sidejob import log
+from sidejob.errors import JSON, Unavailable
+
+if TYPE_CHECKING:
+    import httpx
+
+POOL_SIZE = 16  # connections; as many as THREADS
+RETRY_STATUSES = frozenset({429, 502, 503, 504})
+
+_lock = threading.Lock()
+_shared: "httpx.Client | None" = None
+
+
+def _client() -> "httpx.Client":
+    """The process's client, made at the first request."""
+    global _shared  # noqa: PLW0603  one client a process is the point
+    with _lock:
+        if _shared is None:
+            import httpx
+
+            _shared = httpx.Client(
+                limits=httpx.Limits(max_connections=POOL_SIZE, keepalive_expiry=30),
+                verify=_trust(),
+                trust_env=False,  # neither .netrc nor a proxy may see tokens
+                follow_redirects=False,
+            )
+        return _shared
+
+
+def _trust() -> ssl.SSLContext:
+    """Whom to believe over TLS: the machine's own certificates, or certifi's where there are none.
+
+    A hashed directory is read on demand; all of certifi's file is parsed at once, which is a tenth of a cold
+    start.
+    """
+    import httpx
+
+    directory = Path(ssl.get_default_verify_paths().openssl_capath)
+    if any(directory.glob("????????.0")):
+        return ssl.create_default_context(capath=str(directory))
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def send(
+    service: str,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    params: Mapping[str, str] | None = None,
+    json: JSON | Mapping[str, JSON] = None,
+    repeatable: bool = False,
+    timeout_seconds: float = 10,
+) -> "httpx.Response":
+    """Send one request; once more after a moment when that can do no harm.
+
+    service: `auth`, `database` or `storage`; names the failure. repeatable: doing it twice is as good as
+    once. timeout_seconds: for the answer; a connection has 2.
+    A connection that could not be made is tried again in any case: nothing was sent.
+    Raises Unavailable; an answer of any status is returned.
+    """
+    import httpx
+
+    for last in (False, True):
+        try:
+            response = _client().request(
+                method,
+                url,
+                headers=headers,
+                params=params,
+                json=json,
+                timeout=httpx.Timeout(timeout_seconds, connect=2, pool=2),
+            )
+        except httpx.ReadTimeout as error:
+            code = "database_timeout" if service == "database" else f"{service}_unavailable"
+            raise Unavailable(code, cause="no answer in time") from error
+        except httpx.TransportError as error:
+            unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            if last or not (unsent or repeatable):
+                raise Unavailable(f"{service}_unavailable", cause=type(error).__name__) from error
+        else:
+            if last or not repeatable or response.status_code not in RETRY_STATUSES:
+                return response
+        log.line("WARNING", f"{service} did not answer well; trying once more")
+        time.sleep(random.uniform(0.05, 0.25))
+    raise AssertionError("the second round returns or raises")

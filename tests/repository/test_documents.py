@@ -1,0 +1,128 @@
+"""What the documents say is checked against the code."""
+
+import ast
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from deploy.stage import functions_in_repository
+from sidejob.errors import CODES, UPSTREAM
+from worker.browser.faults import VERDICTS, Verdict
+from worker.browser.options import ScreenshotOptions
+from worker.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+MIGRATIONS = "\n".join(path.read_text() for path in sorted((ROOT / "supabase" / "migrations").glob("*.sql")))
+
+
+def table(document: str, *headings: str) -> list[list[str]]:
+    """The rows of the table that has these first headings, cell by cell, without back quotes."""
+    text = (DOCS / document).read_text()
+    start = re.search(
+        r"^\| " + r" \| ".join(map(re.escape, headings)) + r" \|.*\n\|[-| ]+\|\n", text, re.MULTILINE
+    )
+    assert start, f"{document} has no table {headings}"
+    rows = re.match(r"(?:\|.*\|\n?)*", text[start.end() :])
+    assert rows
+    return [
+        [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
+        for line in rows[0].splitlines()
+    ]
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    documented = {row[0]: int(row[1]) for row in table("errors.md", "code", "status")}
+    assert documented == {code: meaning.status for code, meaning in CODES.items()}
+
+
+def test_every_sqlstate_is_documented_mapped_and_raised() -> None:
+    documented = {row[0]: row[1].split(";")[0] for row in table("errors.md", "SQLSTATE", "code")}
+    assert documented == {state: code for state, code in UPSTREAM.items() if state.startswith("SJ")}
+    assert set(re.findall(r"'(SJ\d{3})'", MIGRATIONS)) == set(documented)
+
+
+@pytest.mark.parametrize(
+    ("heading", "constraint"), [("status", "status_is_known"), ("event", "event_type_is_known")]
+)
+def test_every_state_and_event_is_documented(heading: str, constraint: str) -> None:
+    known = re.search(constraint + r" check \(\w+ in \(([^)]*)\)", MIGRATIONS)
+    assert known
+    second = "who moves it on" if heading == "status" else "when"
+    assert [row[0] for row in table("lifecycle.md", heading, second)].sort() == re.findall(
+        r"'([^']+)'", known[1]
+    ).sort()
+
+
+def test_every_function_is_documented() -> None:
+    assert {row[0] for row in table("http.md", "function", "method")} == set(functions_in_repository())
+
+
+def test_every_collab_route_is_documented() -> None:
+    calls = [
+        node
+        for node in ast.walk(ast.parse((ROOT / "functions" / "collab" / "main.py").read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Route"
+    ]
+    served = set()
+    for call in calls:
+        method, *_ = [ast.literal_eval(argument) for argument in call.args[:1]]
+        path = next((k.value for k in call.keywords if k.arg == "path"), call.args[-1])
+        served.add((method, re.sub(r"\{\w+\}", ":id", ast.literal_eval(path))))
+    http = (DOCS / "http.md").read_text()
+    assert set(re.findall(r"^\| `([A-Z]+) /api/collab/([^`]+)`", http, re.MULTILINE)) == served
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    for document in [ROOT / "README.md", *DOCS.glob("**/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+            assert target.startswith("http") or (document.parent / target).exists(), (
+                f"{document.name}: {target}"
+            )
+
+
+def test_every_local_command_in_the_readme_exists() -> None:
+    commands = set(re.findall(r"\./local\.sh ([a-z]+)", (ROOT / "README.md").read_text()))
+    help_text = subprocess.run(
+        [sys.executable, "-m", "local", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert commands
+    assert all(re.search(rf"^\s+{command}\s", help_text, re.MULTILINE) for command in commands), commands
+
+
+def test_every_setting_of_the_worker_is_documented() -> None:
+    variables = [entry.metadata["variable"] for entry in fields(Settings)]
+    documented = [row[:3] for row in table("settings.md", "variable", "default", "unit")]
+    assert documented == [
+        [v.name, "required" if v.default is None else v.default or "–", v.unit] for v in variables
+    ]
+
+
+def test_every_setting_of_the_functions_is_documented() -> None:
+    read = set(re.findall(r'"([A-Z]+_[A-Z_]+)"', (ROOT / "sidejob" / "config.py").read_text()))
+    assert {row[0] for row in table("settings.md", "variable", "default", "meaning")} == read
+
+
+def test_every_option_of_a_screenshot_is_documented_with_its_default() -> None:
+    text = (DOCS / "screenshots.md").read_text().partition("## What comes out")[0]
+    documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", text, re.MULTILINE))
+    options = ScreenshotOptions.model_fields
+    assert {field.alias for field in options.values()} == set(documented)
+    for field in options.values():
+        default = field.get_default(call_default_factory=True)
+        if default is not None:
+            written = str(default).lower() if isinstance(default, bool) else str(default)
+            assert documented[str(field.alias)] == written, field.alias
+
+
+def test_every_failure_of_a_screenshot_is_documented_with_its_verdict() -> None:
+    documented = {}
+    for codes, again in table("screenshots.md", "code", "tried again"):
+        documented |= dict.fromkeys(codes.split(", "), again.split(",")[0])
+    assert documented == {
+        code: {Verdict.GIVE_UP: "no"}.get(verdict, "yes") for code, verdict in VERDICTS.items()
+    } | {"http_status": "on 408"}
