@@ -3,8 +3,7 @@
     python -m deploy.stage jobs-recent build/
 
 The folder holds main.py, the modules of `sidejob` that it reaches, and a requirements.txt derived from the
-imports of both and pinned as the repository's own. The same sources give the same bytes and modes on every
-machine.
+imports of both and pinned as the repository's own. The same sources give the same bytes and modes everywhere.
 """
 
 import ast
@@ -100,11 +99,9 @@ def _files_of(name: str) -> Iterator[Path]:
 
 
 def requirements(main: Path) -> str:
-    """The function's requirements.txt: what it and its modules import, closed over what those require,
-    pinned.
+    """The function's requirements.txt: what it and its modules import, with all that needs, pinned.
 
-    Needs the packages to be installed where this runs. Raises ValueError for an import that no pinned package
-    provides.
+    Needs the packages to be installed where this runs. Raises ValueError for an import without a pin.
     """
     pins = read_pins()
     wanted = {(SERVER, frozenset[str]())}
@@ -152,8 +149,7 @@ def _installed() -> Mapping[str, list[str]]:
 
 
 def direct_requirements(*groups: str) -> dict[str, frozenset[str]]:
-    """What these groups of pyproject.toml ask for, all of them when none is named: normalised name ->
-    extras."""
+    """What these groups of pyproject.toml ask for, or all of them: normalised name -> extras."""
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     found: dict[str, frozenset[str]] = {}
     for group in groups or table:

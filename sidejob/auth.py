@@ -1,5 +1,4 @@
-"""Who is calling? The user's access token is checked here; what he may do, the database decides by its own
-rows.
+"""Who is calling? The access token is checked here; what its user may do, the database decides.
 
 `Authorization` carries the person, `apikey` the project's key. Supabase's clients send `sb_…` keys in both,
 so a bearer beginning `sb_` counts as absent. Any other wrong credential is final: nothing is tried after it.
@@ -26,8 +25,7 @@ _keys = SigningKeys(fetched)
 
 
 def authenticated(headers: Mapping[str, str], who: Who) -> Caller:
-    """The caller. Raises Refused (401, 403) for a wrong or missing credential, Unavailable when Auth is
-    away."""
+    """The caller. Raises Refused (401, 403) for a wrong or missing credential, Unavailable for an outage."""
     apikey = headers.get("apikey", "").strip()
     match = _BEARER.fullmatch(headers.get("authorization", ""))
     token = match.group(1) if match else ""
@@ -95,8 +93,7 @@ def _claims(token: str, key: Any, algorithm: str) -> dict[str, Any]:
 
 
 def _caller(claims: Mapping[str, Any], token: str) -> Caller:
-    """Refuses what is signed but is nobody's session: the legacy anon and service_role keys are tokens
-    too."""
+    """Refuses what is signed but is nobody's session: the legacy project keys are tokens too."""
     if claims.get("role") != AUDIENCE:
         raise _refused(
             "missing_token", hint="This token is a project key. Sign in, and send session.access_token."

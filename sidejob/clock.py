@@ -1,5 +1,4 @@
-"""Instants as Sidejob writes them: ISO 8601 in UTC, with microseconds and `Z`, so that no `+` is lost in a
-URL."""
+"""Instants as Sidejob writes them: ISO 8601, UTC, microseconds and `Z`; no `+` that a URL could lose."""
 
 import re
 from datetime import UTC, datetime
@@ -22,8 +21,7 @@ def written(instant: datetime) -> str:
 
 
 def parsed(text: str) -> datetime:
-    """The instant that a text names, in UTC. Raises ValueError when it names none, or none between years 1
-    and 9999."""
+    """The instant that a text names, in UTC. Raises ValueError where it names none."""
     match = _INSTANT.fullmatch(text)
     if match is None:
         raise ValueError("not an ISO 8601 timestamp")

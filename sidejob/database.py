@@ -9,14 +9,14 @@ from sidejob import config, upstream
 from sidejob.errors import JSON, Refused, Unavailable, from_upstream
 
 Row = dict[str, JSON]
+LOST_RACES = ("40001", "40P01")  # serialization failure, deadlock: a second try mostly wins
 
 
 class Database:
     """What the bearer of a token may read and do. Every method raises SidejobError."""
 
     def __init__(self, request_id: str, *, token: str | None = None, key: str | None = None) -> None:
-        """token: the caller's own, sent on unchanged. key: the secret key instead, when it was the
-        credential."""
+        """token: the caller's own, sent on unchanged. key: the secret key, when that was the credential."""
         self._headers = {"x-request-id": request_id}
         self._token = token
         self._key = key
@@ -26,23 +26,18 @@ class Database:
         return _rows(self._send("GET", table, params=filters, repeatable=True))
 
     def row(self, table: str, filters: Mapping[str, str]) -> Row:
-        """The one row. Raises Refused 404 where there is none that the caller may see: the two look the
-        same."""
+        """The one row. Raises Refused 404 where the caller can see none."""
         found = self.rows(table, {**filters, "limit": "1"})
         if not found:
             raise Refused("not_found")
         return found[0]
 
     def call(self, transition: str, arguments: Mapping[str, JSON], *, repeatable: bool = False) -> JSON:
-        """What a database function returns. repeatable: it may run twice (it reads, or a key or lease guards
-        it)."""
+        """What a database function returns. repeatable: it only reads, or a key or lease guards it."""
         try:
             return self._send("POST", f"rpc/{transition}", json=arguments, repeatable=repeatable)
         except Refused as refused:
-            # A lost race (serialization, deadlock), which the second try mostly wins.
-            if not (
-                repeatable and refused.code == "conflict" and refused.cause and "code 40" in refused.cause
-            ):
+            if not (repeatable and refused.upstream in LOST_RACES):
                 raise
             return self._send("POST", f"rpc/{transition}", json=arguments)
 

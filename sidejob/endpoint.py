@@ -1,6 +1,6 @@
 """`@endpoint`: everything that all functions do the same way, around a handler that only knows its subject.
 
-Order: preflight, body limit, route and method, credential, content type, handler. Whatever happens, the
+Order: body limit, preflight, route and method, credential, content type, handler. Whatever happens, the
 answer has our envelope, the CORS headers and an `x-request-id`, and one line goes to the log.
 """
 
@@ -149,8 +149,7 @@ def _database(caller: Caller, request_id: str) -> Database:
 def _body(request: Request) -> bytes:
     """The whole body, whether its length was announced or it came in chunks. Raises Refused 413.
 
-    werkzeug's own limit cuts a chunked body silently, and functions-framework turns an announced one into a
-    500.
+    werkzeug's own limit cuts a chunked body silently; an announced one functions-framework makes a 500.
     """
     kept = bytearray()
     seen = 0

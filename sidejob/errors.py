@@ -100,7 +100,7 @@ class SidejobError(Exception):
     """A failure with a code of `CODES`.
 
     message: the sentence sent; the code's own when empty. details, hint: JSON sent beside it.
-    headers: sent with the answer. cause: for the log only.
+    headers: sent with the answer. cause: for the log only. upstream: the SQLSTATE or PostgREST code.
     """
 
     def __init__(
@@ -112,8 +112,10 @@ class SidejobError(Exception):
         hint: str | None = None,
         headers: Mapping[str, str] | None = None,
         cause: str | None = None,
+        upstream: str = "",
     ) -> None:
         self.code = code
+        self.upstream = upstream
         self.status = CODES[code].status
         self.message = message or CODES[code].sentence
         self.details = details
@@ -138,8 +140,7 @@ class Refused(SidejobError):
 
 
 class Unavailable(SidejobError):
-    """Nothing is wrong with the request: the same one may work later, after `Retry-After` seconds where
-    sent."""
+    """Nothing is wrong with the request: the same one may work later, see `Retry-After`."""
 
     def __init__(self, code: str, message: str = "", *, cause: str | None = None) -> None:
         headers = {"Retry-After": "2"} if CODES[code].status == 503 else {}
@@ -180,4 +181,5 @@ def from_upstream(status: int, body: object) -> SidejobError:
         hint=str(fields["hint"]) if ours and fields.get("hint") else None,
         headers={"WWW-Authenticate": "Bearer"} if CODES[code].status == 401 else None,
         cause=cause,
+        upstream=upstream,
     )

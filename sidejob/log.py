@@ -25,9 +25,8 @@ def redacted(text: str) -> str:
 
 
 def line(severity: Severity, message: str, **fields: object) -> None:
-    """Write one line. A field that is None is left out; a value that JSON does not know is written as
-    text."""
+    """Write one line. A field that is None is left out; what JSON does not know is written as text."""
     record: dict[str, object] = {"severity": severity, "message": message}
     record |= {name: value for name, value in fields.items() if value is not None}
-    sys.stdout.write(redacted(json.dumps(record, default=str, ensure_ascii=False)) + "\n")
+    sys.stdout.write(redacted(json.dumps(record, default=str)) + "\n")
     sys.stdout.flush()

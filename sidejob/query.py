@@ -23,8 +23,7 @@ def refusal(name: str, sentence: str) -> Refused:
 
 
 class Query:
-    """The query of one request. Every method raises Refused (400) with a sentence that names the
-    parameter."""
+    """The query of one request. Every method raises Refused (400) and names the parameter."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._values: dict[str, str] = {}
@@ -64,8 +63,7 @@ class Query:
         return value
 
     def number(self, name: str, default: int, low: int, high: int, *, clamped: bool = False) -> int:
-        """A whole number from low to high. clamped: one outside is moved to the nearer end instead of
-        refused."""
+        """A whole number from low to high. clamped: one outside is moved to the nearer end."""
         value = self._values.get(name)
         if value is None:
             return default

@@ -38,8 +38,7 @@ class SigningKeys:
         self._asked_at: float | None = None  # last try
 
     def find(self, key_id: str) -> "PyJWK | None":
-        """The key with this id, or None when the project has none such. Raises Unavailable when that cannot
-        be known."""
+        """The key with this id, or None when the project has none such. Raises Unavailable."""
         key = self._keys.get(key_id)
         if key is not None and self._age() < FRESH_SECONDS:
             return key
@@ -74,8 +73,7 @@ class SigningKeys:
 
 
 def fetched() -> "dict[str, PyJWK]":
-    """The project's key set as it is now. Keys of other kinds than ES256 and RS256 are left out. Raises
-    Unavailable."""
+    """The project's key set as it is now, as far as it is ES256 and RS256. Raises Unavailable."""
     import jwt
 
     settings = config.settings()

@@ -5,8 +5,7 @@ from sidejob.errors import Refused
 
 
 def task_claim(call: Call) -> Reply:
-    """`{job}`: the row with its `lease_token`, which is told this once; or `{job: null}`. Never repeated by
-    itself."""
+    """`{job}`: the row with its `lease_token`, which is told this once; or `{job: null}`."""
     from sidejob.bodies import TaskClaim, parsed
 
     call.query.only()

@@ -48,8 +48,7 @@ def _artifact_row(artifact: "Artifact") -> dict[str, JSON]:
 
 
 def _result(body: "TaskResult") -> JSON:
-    """What the job's row keeps: action and url of the page, and the worker's own fields, without signed
-    URLs."""
+    """What the job's row keeps: the page's action and url, and the worker's own fields; no signed URL."""
     told = {"action": body.action, "url": body.url}
     result: dict[str, JSON] = {name: value for name, value in told.items() if value is not None}
     result |= body.result or {}

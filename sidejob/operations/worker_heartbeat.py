@@ -5,8 +5,7 @@ from sidejob.call import Call, Reply
 
 
 def worker_heartbeat(call: Call) -> Reply:
-    """`{ok: true, ts}`. The row of this agent is written anew; its worker_id comes from the caller's
-    membership."""
+    """`{ok: true, ts}`. Whose heartbeat it is, the caller's membership says; the row is written anew."""
     from sidejob.bodies import WorkerHeartbeat, parsed
 
     call.query.only()

@@ -69,6 +69,10 @@ def refusal(model: type[Body], body: dict[str, Any] | str) -> Refused:
         (bodies.TaskResult, RESULT | {"error": 7}, "error"),
         (bodies.TaskResult, RESULT | {"error": {"message": "a\0"}}, "error"),
         (bodies.TaskResult, RESULT | {"artifact": FILE | {"size": -1}}, "artifact.size"),
+        (bodies.TaskResult, RESULT | {"artifact": FILE | {"size": 2**28 + 1}}, "artifact.size"),
+        (bodies.TaskResult, RESULT | {"artifact": FILE | {"mime": "png"}}, "artifact.mime"),
+        (bodies.TaskResult, RESULT | {"artifact": FILE | {"name": "a\0.png"}}, "artifact.name"),
+        (bodies.TaskResult, RESULT | {"error": {"x": "y" * 61 * 1024}}, "error"),
         (bodies.TaskResult, RESULT | {"artifact": FILE | {"colour": "red"}}, "artifact.colour"),
         (bodies.TaskResult, RESULT | {"artifacts": [FILE, FILE | {"sha256": "x"}]}, "artifacts.1.sha256"),
         (bodies.TaskResult, RESULT | {"artifact": {"name": "a.png"}}, "artifact.path"),
@@ -80,6 +84,7 @@ def refusal(model: type[Body], body: dict[str, Any] | str) -> Refused:
         (bodies.WorkerHeartbeat, BEAT | {"agentId": ""}, "agentId"),
         (bodies.WorkerHeartbeat, BEAT | {"running": 1.5}, "running"),
         (bodies.WorkerHeartbeat, BEAT | {"metrics": [1]}, "metrics"),
+        (bodies.WorkerHeartbeat, BEAT | {"metrics": {"x": "y" * 16 * 1024}}, "metrics"),
         (bodies.Empty, {"maxJobs": 3}, "maxJobs"),
     ],
 )

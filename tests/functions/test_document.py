@@ -1,0 +1,88 @@
+"""What the functions answer is what the OpenAPI document promises."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+
+from deploy.stage import ROOT
+from sidejob.openapi import COLLAB, FUNCTIONS
+from tests.functions.conftest import Load, bearer
+from tests.functions.test_job_flow import assign, claim, lease, store
+from tests.stack import Person, done
+
+DOCUMENT: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text())
+READING = [name for name, methods in FUNCTIONS.items() if "get" in methods]
+READING_ROUTES = [path for path, methods in COLLAB.items() if "get" in methods]
+
+
+def check(schema: dict[str, Any], instance: object) -> None:
+    """Against a schema of the document, whose references lead to its components."""
+    whole = {**schema, "components": DOCUMENT["components"]}
+    faults = [fault.message for fault in Draft202012Validator(whole).iter_errors(instance)]
+    assert not faults
+
+
+def promised(path: str, method: str) -> dict[str, Any]:
+    schema: dict[str, Any] = DOCUMENT["paths"][path][method]["responses"]["200"]["content"][
+        "application/json"
+    ]["schema"]
+    return schema
+
+
+def test_every_answer_fits_its_schema(member: Person, worker: Person, executor: str) -> None:
+    job_id = assign(member, executor)["jobId"]
+    second = assign(member, executor)["jobId"]
+    job = claim(worker, executor)
+    beat = {"agentId": f"agent-{executor}", "executorId": executor, "status": "busy"}
+    report = {**lease(job), "ok": True, "artifact": store(worker, job)}
+    answers: dict[tuple[str, str], httpx.Response] = {
+        ("task-assign", "post"): member.post("task-assign", {"type": "figma.export", "executorId": executor}),
+        ("task-claim", "post"): worker.post("task-claim", {"executorId": executor}),
+        ("task-result", "post"): worker.post("task-result", report),
+        ("job-cancel", "post"): member.post("job-cancel", {"jobId": second}),
+        ("jobs-recent", "get"): member.get("jobs-recent", executorId=executor, limit=1),
+        ("job-status", "get"): member.get("job-status", id=job_id),
+        ("artifacts-list", "get"): member.get("artifacts-list", jobId=job_id),
+        ("worker-heartbeat", "post"): worker.post("worker-heartbeat", beat),
+        ("workers-active", "get"): member.get("workers-active"),
+        ("leases-release", "post"): worker.post("leases-release", {}),
+        ("metrics-overview", "get"): member.get("metrics-overview"),
+    }
+    file = done(answers["artifacts-list", "get"])["items"][0]["id"]
+    answers["sign-artifact", "get"] = member.get("sign-artifact", artifactId=file)
+    answers["sign-artifact", "post"] = member.post("sign-artifact", {"artifactId": file})
+    for (function, method), answer in answers.items():
+        check(promised(f"/functions/v1/{function}", method), done(answer))
+    documented = {
+        (path.removeprefix("/functions/v1/"), method)
+        for path, methods in DOCUMENT["paths"].items()
+        for method in methods
+        if path.startswith("/functions/")
+    }
+    assert set(answers) == documented
+
+
+def known(answer: object) -> list[str]:
+    """The parameters that a refusal of an unknown one lists."""
+    sentence = str(answer).partition("is not a parameter. ")[2]
+    return (
+        sentence.removeprefix("Known: ").removesuffix(".").split(", ") if sentence.startswith("Known") else []
+    )
+
+
+@pytest.mark.parametrize("function", READING)
+def test_a_function_takes_the_documented_parameters_and_no_other(load: Load, function: str) -> None:
+    answer = load(function).get("/?unheard=1", headers=bearer())
+    assert answer.status_code == 400
+    assert known(answer.get_json()["error"]) == [*FUNCTIONS[function]["get"].parameters]
+
+
+@pytest.mark.parametrize("path", READING_ROUTES)
+def test_a_collab_route_takes_the_documented_parameters_and_no_other(load: Load, path: str) -> None:
+    filled = path.replace("{id}", "x").replace("{jobId}", "x")
+    answer = load("collab").get(f"/api/collab/{filled}?unheard=1", headers=bearer())
+    assert answer.status_code == 400
+    assert known(answer.get_json()["error"]) == [*COLLAB[path]["get"].parameters]

@@ -1,0 +1,249 @@
+"""How a function speaks to its project when that is slow, broken, away or not to be trusted."""
+
+import contextlib
+import datetime
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from sidejob import config, upstream
+from sidejob.database import Database
+from sidejob.errors import CODES, Refused, Unavailable, from_upstream
+
+
+class Project:
+    """Answers with what the test has lined up, the last of it for ever; None hangs up without an answer."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, object] | None] = []
+        self.seen: list[dict[str, str]] = []
+        project = self
+
+        class Answer(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                project.seen.append({name.lower(): value for name, value in self.headers.items()})
+                answer = project.answers.pop(0) if len(project.answers) > 1 else project.answers[0]
+                if answer is None:
+                    self.close_connection = True
+                    return
+                data = json.dumps(answer[1]).encode()
+                self.send_response(answer[0])
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_POST = do_GET  # noqa: N815  http.server's name
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.server.daemon_threads = True
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[int]:
+        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield self.server.server_port
+        finally:
+            self.server.shutdown()
+            self.server.server_close()
+            thread.join()
+
+
+@pytest.fixture
+def project(environment: pytest.MonkeyPatch) -> Iterator[Project]:
+    project = Project()
+    with project.serving() as port:
+        environment.setenv("SUPABASE_URL", f"http://127.0.0.1:{port}")
+        environment.setattr(upstream, "_shared", None)
+        config.settings.cache_clear()
+        yield project
+        if upstream._shared is not None:
+            upstream._shared.close()
+
+
+DATABASE = Database("request-1", token="token-1")
+
+
+@pytest.mark.parametrize("bad", [(503, {}), (502, {}), (429, {}), None])
+def test_a_read_is_tried_once_more(project: Project, bad: tuple[int, object] | None) -> None:
+    project.answers = [bad, (200, [{"id": 1}])]
+    assert DATABASE.rows("jobs", {}) == [{"id": 1}]
+    assert len(project.seen) == 2
+
+
+@pytest.mark.parametrize("bad", [(503, {}), None])
+def test_a_claim_is_never_tried_again(project: Project, bad: tuple[int, object] | None) -> None:
+    project.answers = [bad]
+    with pytest.raises(Unavailable) as unavailable:
+        DATABASE.call("claim_one_job", {})
+    assert unavailable.value.code == "database_unavailable"
+    assert len(project.seen) == 1
+
+
+def test_a_second_failure_is_final(project: Project) -> None:
+    project.answers = [(503, {})]
+    with pytest.raises(Unavailable):
+        DATABASE.rows("jobs", {})
+    assert len(project.seen) == 2
+
+
+def test_a_lost_race_is_run_again_when_that_is_safe(project: Project) -> None:
+    race = (409, {"code": "40001", "message": "could not serialize access"})
+    project.answers = [race, (200, {"job_id": "1", "status": "succeeded"})]
+    assert DATABASE.call_for_row("finish_job", {}, repeatable=True)["status"] == "succeeded"
+    project.answers = [race]
+    with pytest.raises(Refused, match="changed by somebody else"):
+        DATABASE.call("claim_one_job", {})
+    assert len(project.seen) == 3
+
+
+def test_a_duplicate_is_no_lost_race(project: Project) -> None:
+    project.answers = [(409, {"code": "23505", "message": 'violates unique constraint "jobs_pkey"'})]
+    with pytest.raises(Refused) as refused:
+        DATABASE.call("enqueue_job", {}, repeatable=True)
+    assert refused.value.details == {"constraint": "jobs_pkey"}
+    assert len(project.seen) == 1
+
+
+def test_one_row_may_come_as_an_object_or_as_a_list(project: Project) -> None:
+    for body in ({"a": 1}, [{"a": 1}]):
+        project.answers = [(200, body)]
+        assert DATABASE.call_for_row("start_job", {}) == {"a": 1}
+
+
+@pytest.mark.parametrize("body", [[], [{"a": 1}, {"a": 2}], "text", None, [3]])
+def test_an_answer_of_another_shape_is_502(project: Project, body: object) -> None:
+    project.answers = [(200, body)]
+    with pytest.raises(Unavailable) as unavailable:
+        DATABASE.call_for_row("start_job", {})
+    assert (unavailable.value.code, unavailable.value.status) == ("database_error", 502)
+
+
+def test_callers_on_many_threads_never_get_each_others_token(project: Project) -> None:
+    project.answers = [(200, [])]
+
+    def ask(number: int) -> None:
+        Database(f"request-{number}", token=f"token-{number}").rows("jobs", {})
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, range(200)))
+    assert len(project.seen) == 200
+    for seen in project.seen:
+        assert seen["authorization"] == f"Bearer token-{seen['x-request-id'].removeprefix('request-')}"
+        assert seen["apikey"] == "sb_publishable_test"
+
+
+def test_the_secret_key_travels_in_apikey_and_never_as_a_bearer(project: Project) -> None:
+    project.answers = [(200, 3)]
+    assert Database("request-1", key="sb_secret_x").call("release_expired_leases", {}) == 3
+    (seen,) = project.seen
+    assert seen["apikey"] == "sb_secret_x"
+    assert "authorization" not in seen
+
+
+def test_no_answer_in_time_is_504_and_not_tried_again(project: Project) -> None:
+    ended = threading.Event()
+
+    class Silent(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            ended.wait(10)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Silent)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/"
+        with pytest.raises(Unavailable) as unavailable:
+            upstream.send("database", "GET", url, headers={}, repeatable=True, timeout_seconds=0.2)
+        assert (unavailable.value.code, unavailable.value.status) == ("database_timeout", 504)
+    finally:
+        ended.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert project.seen == []
+
+
+def test_a_project_with_an_untrusted_certificate_is_not_spoken_to(
+    project: Project, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    until = now + datetime.timedelta(days=1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, until)
+    certificate = builder.sign(key, hashes.SHA256())
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+    project.server.socket = server.wrap_socket(project.server.socket, server_side=True)
+    project.answers = [(200, [])]
+    environment.setenv("SUPABASE_URL", f"https://localhost:{project.server.server_port}")
+    config.settings.cache_clear()
+    with pytest.raises(Unavailable):
+        DATABASE.rows("jobs", {})
+    assert project.seen == []
+    context = upstream._trust()
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (401, {"code": "PGRST301"}, "invalid_token"),
+        (401, None, "invalid_token"),
+        (403, {"code": "42501"}, "forbidden"),
+        (400, {"code": "SJ100"}, "invalid_argument"),
+        (400, {"code": "22P02"}, "invalid_argument"),
+        (404, {"code": "PGRST202"}, "schema_outdated"),
+        (503, {"code": "PGRST002"}, "database_unavailable"),
+        (503, {"code": "53300"}, "database_unavailable"),
+        (500, {"code": "08006"}, "database_unavailable"),
+        (504, "a gateway's page", "database_unavailable"),
+        (500, {"code": "57014"}, "database_timeout"),
+        (500, {"code": "XX000", "message": "secret row"}, "database_error"),
+        (400, {"code": "P0001"}, "database_error"),
+    ],
+)
+def test_upstreams_failures_are_matched_by_code(status: int, body: object, code: str) -> None:
+    failure = from_upstream(status, body)
+    assert failure.code == code
+    assert failure.status == CODES[code].status
+    assert ("Retry-After" in failure.headers) == (failure.status == 503)
+
+
+def test_what_the_database_says_stays_inside_but_for_what_the_migrations_wrote() -> None:
+    message = 'row (secret) violates check constraint "type_is_short"'
+    theirs = {"code": "23514", "message": message, "details": "secret", "hint": "secret"}
+    envelope = from_upstream(400, theirs).envelope("r")
+    assert "secret" not in json.dumps(envelope)
+    assert envelope["error"] == "The database refused a value: type is short."
+    ours = {"code": "SJ300", "message": "secret", "details": "cancelled", "hint": "Stop."}
+    envelope = from_upstream(400, ours).envelope("r")
+    assert (envelope["details"], envelope["hint"]) == ({"status": "cancelled"}, "Stop.")
+    assert "secret" not in json.dumps(envelope)
