@@ -3,8 +3,6 @@
 create schema sidejob;
 revoke all on schema sidejob from public;
 grant usage on schema sidejob to authenticated, service_role;
--- Hosted projects hand out rights on new functions by default; here nobody gets any unasked.
-alter default privileges in schema sidejob revoke execute on functions from public, anon, authenticated, service_role;
 
 -- Raises a domain failure. Callers match the SQLSTATE, people read the rest; docs/errors.md lists them all.
 create function sidejob.refuse(code text, message text, hint text, detail text default null) returns void
