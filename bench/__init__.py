@@ -1,1 +1,1 @@
-"""Side-by-side measurements: each one times ours and its yardstick in turns, in one run, and prints the ratio."""
+"""Measurements side by side: ours and its yardstick in turns, in one run, as a ratio."""

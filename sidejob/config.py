@@ -18,17 +18,20 @@ class MissingSettings(Exception):
 class Settings:
     """Where the Supabase project is, and with which keys. URLs have no slash at the end."""
 
-    supabase_url: str  # SUPABASE_URL: where this process reaches the project
-    public_url: str  # SUPABASE_PUBLIC_URL: where clients reach it, for signed URLs; default SUPABASE_URL
-    publishable_key: str  # SUPABASE_PUBLISHABLE_KEY: goes along in `apikey` with the caller's own token
-    secret_key: str | None = field(
-        repr=False
-    )  # SUPABASE_SECRET_KEY: sign-artifact, leases-release and collab only
-    jwt_secret: str | None = field(repr=False)  # SUPABASE_JWT_SECRET: only where tokens are signed with HS256
-    jwt_issuer: (
-        str | None
-    )  # SUPABASE_JWT_ISSUER: default <SUPABASE_URL>/auth/v1; the word `none` means unchecked
-    trace_project: str | None  # GOOGLE_CLOUD_PROJECT: makes trace ids in the log clickable
+    # SUPABASE_URL: where this process reaches the project
+    supabase_url: str
+    # SUPABASE_PUBLIC_URL: where clients reach it, for signed URLs; default SUPABASE_URL
+    public_url: str
+    # SUPABASE_PUBLISHABLE_KEY: goes along in `apikey` with the caller's own token
+    publishable_key: str
+    # SUPABASE_SECRET_KEY: sign-artifact and leases-release only
+    secret_key: str | None = field(repr=False)
+    # SUPABASE_JWT_SECRET: only where tokens are signed with HS256
+    jwt_secret: str | None = field(repr=False)
+    # SUPABASE_JWT_ISSUER: default <SUPABASE_URL>/auth/v1; the word `none` means unchecked
+    jwt_issuer: str | None
+    # GOOGLE_CLOUD_PROJECT: makes trace ids in the log clickable
+    trace_project: str | None
 
 
 def read(environ: Mapping[str, str]) -> Settings:

@@ -68,9 +68,7 @@ def rpc(name: str, arguments: Callable[[Scene], object] = lambda _: {}) -> Ask:
 
 
 def get(function: str, **query: str) -> Ask:
-    return lambda who, scene: who.get(
-        function, None, **{k: v.format(**vars(scene)) for k, v in query.items()}
-    )
+    return lambda who, scene: who.get(function, **{k: v.format(**vars(scene)) for k, v in query.items()})
 
 
 def post(function: str, body: Callable[[Scene], object]) -> Ask:

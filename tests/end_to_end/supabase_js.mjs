@@ -28,6 +28,9 @@ seen.refreshed = good(await user.auth.getUser(refreshed.session.access_token)).u
 const table = () => server.from(probe);
 seen.inserted = good(await table().insert({ id: 1, at: "2026-01-02T03:04:05.07+02:00", plain: "2026-01-02T03:04:05", day: "2026-01-02", amount: 1.5, data: { at: "2026-01-02 03:04:05+00", list: [1, "x"] }, words: ["a", "b"] }).select().single());
 seen.upserted = good(await table().upsert([{ id: 1, amount: 2, data: null }, { id: 2, amount: null, data: [1, 2] }]).select("id, amount, data").order("id"));
+seen.worded = good(await table().insert([{ id: 3, data: "text" }, { id: 4, data: "{}" }, { id: 5, data: true }]).select()).map(({ data }) => data);
+seen.echoed = good(await server.rpc(`${probe}_echo`, { given: "{}", words: [], at: null })).given;
+good(await table().delete().gt("id", 2));
 seen.counted = (await table().select("*", { count: "exact", head: true })).count;
 seen.duplicate = failure(await table().insert({ id: 1 })).code;
 seen.single_of_none = failure(await table().select().eq("id", 9).single()).code;

@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 _PROBE = """
 create table public.{0} (
-  id int primary key, at timestamptz, plain timestamp, day date, amount numeric(6,2), data jsonb, words text[]);
+  id int primary key, at timestamptz, plain timestamp, day date, amount numeric(6,2), data jsonb,
+  words text[]
+);
 alter table public.{0} enable row level security;
 revoke all on public.{0} from anon, authenticated;
 grant all on public.{0} to service_role;
@@ -34,8 +36,8 @@ create function public.{0}_scalar() returns timestamptz language sql as $$
   select timestamptz '2026-01-02 03:04:05.5+00'
 $$;
 create function public.{0}_void() returns void language sql as '';
-create function public.{0}_echo(given jsonb, words text[], at timestamptz, missing int default 7) returns jsonb
-language sql as $$
+create function public.{0}_echo(given jsonb, words text[], at timestamptz, missing int default 7)
+returns jsonb language sql as $$
   select jsonb_build_object('given', given, 'words', words, 'at', at, 'missing', missing)
 $$;
 create function public.{0}_refuse() returns void language plpgsql as $$
@@ -126,6 +128,12 @@ def _python_over(http: httpx.Client, stack: Stack, bucket: str, probe: str) -> S
     seen["inserted"] = table.insert(row).execute().data[0]
     both: list[Any] = [{"id": 1, "amount": 2, "data": None}, {"id": 2, "amount": None, "data": [1, 2]}]
     table.upsert(both).execute()
+    worded: Any = [{"id": 3, "data": "text"}, {"id": 4, "data": "{}"}, {"id": 5, "data": True}]
+    kept: Any = table.insert(worded).execute().data
+    seen["worded"] = [row["data"] for row in kept]
+    echo: Any = server.rpc(f"{probe}_echo", {"given": "{}", "words": [], "at": None}).execute().data
+    seen["echoed"] = echo["given"]
+    table.delete().gt("id", 2).execute()
     seen["upserted"] = table.select("id, amount, data").order("id").execute().data
     seen["counted"] = table.select("*", count="exact", head=True).execute().count  # type: ignore[arg-type]
     seen["duplicate"] = _failure(lambda: table.insert({"id": 1}).execute()).code
@@ -239,6 +247,11 @@ def test_rows_come_back_as_postgrest_sends_them(seen: Seen) -> None:
         (2, None, [1, 2]),
     ]
     assert seen["counted"] == 2
+
+
+def test_text_in_a_json_column_stays_text(seen: Seen) -> None:
+    assert seen["worded"] == ["text", "{}", True]
+    assert seen["echoed"] == "{}"
 
 
 def test_functions_answer_in_the_shape_of_what_they_return(seen: Seen) -> None:

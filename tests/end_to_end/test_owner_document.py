@@ -47,9 +47,7 @@ def at_home(script: str, stack: Stack, executor: str) -> str:
 
 
 @pytest.mark.parametrize("tied", [0, 12, 23], ids="{} of 23 jobs share one created_at".format)
-def test_the_paging_loop_sees_every_job_once(
-    stack: Stack, member: Person, executor: str, tied: int
-) -> None:
+def test_the_paging_loop_sees_every_job_once(stack: Stack, member: Person, executor: str, tied: int) -> None:
     for _ in range(23):
         done(member.post("task-assign", {"type": "test.page", "executorId": executor}))
     stack.sql.execute(
@@ -67,7 +65,7 @@ def test_the_paging_loop_sees_every_job_once(
     assert first["count"] == 5
 
 
-def test_the_owners_insert_and_assign_payloads_are_taken_as_they_are(stack: Stack, member: Person) -> None:
+def test_the_owners_insert_and_assign_payloads_are_taken_as_they_are(member: Person) -> None:
     insert = '{"id":"<uuid>","type":"browser.screenshot","status":"queued","executor_id":"default","payload":{"url":"https://supabase.com"}}'
     assign = '{"jobId":"<uuid>","type":"browser.screenshot","payload":{"url":"https://supabase.com"}}'
     # On an executor of the test's own: the machine may have no way to supabase.com.
@@ -110,10 +108,16 @@ def test_the_whole_flow_works_with_curl_alone(stack: Stack, member: Person, exec
     job_id = str(uuid.uuid4())
     names = ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "FUNCTIONS_URL")
     people = ("DEMO_EMAIL", "DEMO_PASSWORD", "WORKER2_EMAIL", "WORKER2_PASSWORD")
-    fetched = shell(FLOW, {"JOB": job_id, "EXECUTOR": executor, **{name: stack.env[name] for name in names + people}})
+    fetched = shell(
+        FLOW, {"JOB": job_id, "EXECUTOR": executor, **{name: stack.env[name] for name in names + people}}
+    )
     assert fetched == "not quite a picture"
     status = done(member.get("job-status", id=job_id))
-    assert [event["event_type"] for event in status["events"]] == ["job.queued", "job.claimed", "job.succeeded"]
+    assert [event["event_type"] for event in status["events"]] == [
+        "job.queued",
+        "job.claimed",
+        "job.succeeded",
+    ]
     assert [event["seq"] for event in status["events"]] == [1, 2, 3]
     assert status["job"]["result"] == {"action": "screenshot", "url": "https://supabase.com"}
 

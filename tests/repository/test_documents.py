@@ -120,7 +120,7 @@ def test_every_option_of_a_screenshot_is_documented_with_its_default() -> None:
 
 
 def test_every_failure_of_a_screenshot_is_documented_with_its_verdict() -> None:
-    documented = {}
+    documented: dict[str, str] = {}
     for codes, again in table("screenshots.md", "code", "tried again"):
         documented |= dict.fromkeys(codes.split(", "), again.split(",")[0])
     assert documented == {

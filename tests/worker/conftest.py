@@ -134,7 +134,8 @@ def _no_lost_exceptions(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """asyncio tells of exceptions that nobody took by logging them."""
     yield
     lost = [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"]
-    assert not [line for line in lost if "never retrieved" in line], lost
+    # The driver leaves one such error itself when it dies: on_error_future in playwright's transport.py.
+    assert not [line for line in lost if "never retrieved" in line and "from the driver" not in line], lost
 
 
 logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -21,8 +21,8 @@ class Gate:
         self._rules: list[tuple[str, How, list[int]]] = []
 
     def close(self, path: str, how: How, times: int = 1_000_000) -> None:
-        """The next `times` requests whose path holds `path` get this status, are cut off unasked ("cut"), or are
-        passed on and lose their answer ("lose")."""
+        """The next `times` requests whose path holds `path` get this status, are cut off unasked ("cut"), or
+        are passed on and lose their answer ("lose")."""
         self._rules.append((path, how, [times]))
 
     def open(self) -> None:

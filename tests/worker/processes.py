@@ -4,6 +4,14 @@ import os
 from pathlib import Path
 
 
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+def environment(pid: int) -> str:
+    return Path(f"/proc/{pid}/environ").read_text().replace("\0", "\n")
+
+
 def children(of: int | None = None) -> set[int]:
     """All descendants by number, from /proc; where there is none, nothing can be said."""
     parents: dict[int, int] = {}

@@ -1,5 +1,6 @@
 """Pages with known pixels, on a real port: what the browser is shown in these tests."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,7 +46,10 @@ MOVING = """<!doctype html><title>Moving</title><style>
 </style><div></div>"""
 
 STRICT = "default-src 'none'; style-src 'none'; script-src 'none'"
-BLUE_SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="100"><rect width="100" height="100" fill="blue"/></svg>'
+BLUE_SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="100">'
+    '<rect width="100" height="100" fill="blue"/></svg>'
+)
 
 PAGES = {
     "/squares": SQUARES,
@@ -57,27 +61,32 @@ PAGES = {
     "/late": SQUARES
     + "<script>setTimeout(() => { red.id = 'arrived'; arrived.style.background = 'blue' }, 300)</script>",
     "/image": "<!doctype html><style>body { margin: 0 }</style><img src=/slow.svg width=100 height=100>",
-    "/image/inserted": "<!doctype html><style>body { margin: 0 }</style><script>addEventListener('load', () => {"
+    "/image/inserted": "<!doctype html><style>body { margin: 0 }</style><script>"
+    "addEventListener('load', () => { "
     "document.body.innerHTML = '<img src=/slow.svg width=100 height=100>'})</script>",
-    "/endless/script": "<!doctype html><title>Busy</title><script>addEventListener('load', () => setTimeout(() => {"
-    "for (;;); }))</script>",
-    "/endless/network": "<!doctype html><script>(async () => { for (;;) await fetch('/slow.svg') })()</script>",
+    "/endless/script": "<!doctype html><title>Busy</title><script>"
+    "addEventListener('load', () => setTimeout(() => { for (;;); }))</script>",
+    "/endless/network": "<!doctype html><script>"
+    "(async () => { for (;;) await fetch('/slow.svg') })()</script>",
     "/dialogs": SQUARES
     + "<script>alert('stop'); confirm('sure?'); onbeforeunload = e => e.preventDefault()</script>",
     "/popups": SQUARES + "<script>for (let i = 0; i < 3; i++) open('/tall')</script>",
     "/errors": SQUARES + "<script>console.error('it is broken'); fetch('/nowhere'); null.x</script>"
     "<img src='http://127.0.0.1:1/gone.png'>",
     "/moves": SQUARES + "<script>history.pushState(null, '', '/moved-by-script')</script>",
-    "/frame": "<!doctype html><style>body { margin: 0 } iframe { border: 0 }</style><iframe src='{other}/squares'></iframe>",
+    "/frame": "<!doctype html><style>body { margin: 0 } iframe { border: 0 }</style>"
+    "<iframe src='{other}/squares'></iframe>",
     "/caret": "<!doctype html><style>body { margin: 0; background: white }"
-    "textarea { border: 0; outline: 0; width: 300px; height: 100px; font-size: 90px; resize: none }</style><textarea autofocus></textarea>",
+    "textarea { border: 0; outline: 0; width: 300px; height: 100px; font-size: 90px; resize: none }</style>"
+    "<textarea autofocus></textarea>",
     "/bare": "<!doctype html><title>Bare</title><style>html, body { margin: 0 }</style>"
     "<div style='width: 100px; height: 100px; background: red'></div>",
 }
 
 
 class Site:
-    """Serves `PAGES` and the awkward answers below. `requests` holds the paths asked for, with their headers."""
+    """Serves `PAGES` and the awkward answers below. `requests` holds the paths asked for, and their
+    headers."""
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
@@ -141,8 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if status != 204:
             self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        with contextlib.suppress(ConnectionError):  # the browser did not wait
+            self.end_headers()
+            self.wfile.write(data)
 
     def to(self, location: str, status: int = 302) -> None:
         self.send(status, "", {"Location": location})

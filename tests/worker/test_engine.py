@@ -3,21 +3,20 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.worker.processes import children
+from tests.worker.conftest import job
+from tests.worker.jobs import eventually
+from tests.worker.processes import children, command, environment
 from worker.browser.engine import Engine, NoBrowser
 from worker.browser.faults import Fault
 from worker.browser.launching import Launch
 from worker.browser.screenshot import Screenshot
 from worker.browser.targets import Targets
 from worker.handlers import Context, Done, Outcome, RetryLater
-
-from tests.worker.conftest import job
 
 HTML = "<body style='background: red'>"
 
@@ -29,25 +28,19 @@ async def shoot(engine: Engine, **payload: Any) -> Outcome:
     return await handler.handle(job({"html": HTML, **payload}), Context(Path, progress))
 
 
-async def until(question: Callable[[], Any]) -> None:
-    async with asyncio.timeout(15):
-        while not question():
-            await asyncio.sleep(0.02)
-
-
 async def test_a_killed_browser_costs_its_jobs_an_attempt_and_the_next_ones_nothing() -> None:
     starts: list[None] = []
     before = children()
     async with Engine.running(Launch(), lambda: starts.append(None)) as engine:
         first = engine.pid
         hit = [asyncio.create_task(shoot(engine, delayMs=9000)) for _ in range(2)]
-        await until(lambda: engine.contexts == 2)
+        await eventually(lambda: engine.contexts == 2)
         os.kill(first, signal.SIGKILL)
         for outcome in await asyncio.gather(*hit):
             assert isinstance(outcome, RetryLater)
             assert outcome.error.code == "browser_crashed"
         assert isinstance(await shoot(engine), Done)
-        await until(lambda: engine.ready)
+        await eventually(lambda: engine.ready)
         assert engine.pid != first
         assert len(starts) == 2
     assert children() <= before
@@ -61,21 +54,22 @@ async def test_a_browser_that_does_not_answer_is_replaced(monkeypatch: pytest.Mo
     async with Engine.running(Launch()) as engine:
         first = engine.pid
         os.kill(first, signal.SIGSTOP)
-        await until(lambda: engine.pid != first)
+        await eventually(lambda: engine.pid != first)
         assert isinstance(await shoot(engine), Done)
-        await until(lambda: first not in children())
+        await eventually(lambda: first not in children())
     assert children() <= before
 
 
-async def test_a_dead_driver_is_replaced() -> None:
+async def test_a_dead_driver_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.browser.engine._PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("worker.browser.engine._PROBE_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("worker.browser.engine._CLOSE_SECONDS", 0.5)
     before = children()
     async with Engine.running(Launch()) as engine:
-        (driver,) = (
-            pid for pid in children() - before if b"run-driver" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        )
+        (driver,) = (pid for pid in children() - before if "run-driver" in command(pid))
         os.kill(driver, signal.SIGKILL)
-        await until(lambda: not engine.ready)
-        await until(lambda: engine.ready)
+        first = engine.pid
+        await eventually(lambda: engine.pid != first)
         assert isinstance(await shoot(engine), Done)
     assert children() <= before
 
@@ -106,7 +100,7 @@ async def test_without_a_browser_the_error_says_what_to_do() -> None:
 async def test_the_browser_does_not_know_the_workers_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKER_PASSWORD", "hunter2-in-the-environment")
     async with Engine.running(Launch()) as engine:
-        assert b"hunter2" not in Path(f"/proc/{engine.pid}/environ").read_bytes()
+        assert "hunter2" not in environment(engine.pid)
 
 
 def test_the_program_is_looked_for_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -94,8 +94,8 @@ def start(gate: Gate, member: Person, jobs: Jobs, bench: Bench) -> Start:
             {
                 "SUPABASE_URL": gate.url, "SUPABASE_PUBLISHABLE_KEY": env["SUPABASE_PUBLISHABLE_KEY"],
                 "WORKER_EMAIL": env["WORKER2_EMAIL"], "WORKER_PASSWORD": env["WORKER2_PASSWORD"],
-                "EXECUTOR_ID": jobs.executor, "POLL_SECONDS": "0.1", "HEARTBEAT_SECONDS": "0.2", "DRAIN_SECONDS": "0",
-                "LEASE_SECONDS": "15", "MAX_JOBS": "2", "SWEEP_SECONDS": "1", **changes,
+                "EXECUTOR_ID": jobs.executor, "POLL_SECONDS": "0.1", "HEARTBEAT_SECONDS": "0.2",
+                "DRAIN_SECONDS": "0", "LEASE_SECONDS": "15", "MAX_JOBS": "2", "SWEEP_SECONDS": "1", **changes,
             }
         )  # fmt: skip
         metrics = Metrics()
@@ -166,7 +166,8 @@ async def test_each_outcome_becomes_what_it_says(start: Start, jobs: Jobs, bench
         await eventually(lambda: all("claimed" in jobs.events(job_id) for job_id in ids.values()))
         assert (await jobs.until(last, "failed"))["error"] == {"code": "busy", "message": "Busy."}
         for end, history in {
-            "after": "retry_scheduled", "at": "retry_scheduled", "backoff": "retry_scheduled", "postpone": "released",
+            "after": "retry_scheduled", "at": "retry_scheduled", "backoff": "retry_scheduled",
+            "postpone": "released",
         }.items():  # fmt: skip
             await jobs.until(ids[end], "queued")
             assert jobs.events(ids[end])[4] == history
@@ -210,8 +211,9 @@ async def test_a_cancelled_job_stops_with_its_next_renewal(start: Start, jobs: J
 
 
 async def test_a_swept_job_is_left_alone_and_done_by_its_next_attempt(
-    start: Start, jobs: Jobs, bench: Bench
+    start: Start, jobs: Jobs, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.lease._LONGEST_PAUSE_SECONDS", 2)
     job_id = jobs.ask("test.held")
     async with start():
         await eventually(lambda: bench.started)
@@ -223,6 +225,21 @@ async def test_a_swept_job_is_left_alone_and_done_by_its_next_attempt(
         row = await jobs.until(job_id, "succeeded")
     assert row["result"]["attempt"] == 2
     assert jobs.events(job_id)[3:] == ["lease_expired", "claimed", "started", "succeeded"]
+
+
+async def test_a_worker_that_is_thrown_out_stops(
+    start: Start, jobs: Jobs, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if its membership were gone, or the job: to it the job does not exist any more."""
+    monkeypatch.setattr("worker.lease._LONGEST_PAUSE_SECONDS", 0.3)
+    job_id = jobs.ask("test.held")
+    async with start() as runner:
+        await eventually(lambda: bench.started)
+        jobs.move(job_id, "OTHER")
+        await eventually(lambda: bench.stopped == [job_id])
+        await eventually(lambda: runner.readiness()["running"] == 0)
+    jobs.move(job_id, "DEMO")
+    jobs.cancel(job_id)
 
 
 async def test_a_drain_finishes_what_it_can_and_hands_back_the_rest(
@@ -280,7 +297,7 @@ async def test_without_functions_the_result_goes_to_the_database(
     job_id = jobs.ask("test.quick")
     async with start():
         await jobs.until(job_id, "succeeded")
-    assert "finished directly in the database" in caplog.text
+        await eventually(lambda: "finished directly in the database" in caplog.text)
     assert len(jobs.artifacts(job_id)) == 1
 
 

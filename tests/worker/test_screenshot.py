@@ -95,7 +95,8 @@ async def test_a_page_beyond_max_height_is_cut_and_says_so(camera: Camera) -> No
 
 @pytest.mark.parametrize(("image_format", "limit"), [("webp", 16_383), ("jpeg", 20_000), ("png", 20_000)])
 async def test_a_very_tall_page_is_a_whole_picture(camera: Camera, image_format: str, limit: int) -> None:
-    html = "<body style='margin: 0'><div style='height: 20000px; background: linear-gradient(red 50%, blue 50%)'>"
+    gradient = "linear-gradient(red 50%, blue 50%)"
+    html = f"<body style='margin: 0'><div style='height: 20000px; background: {gradient}'>"
     shot = await camera.shoot(
         {
             "html": html, "fullPage": True, "maxHeight": 60_000, "format": image_format,

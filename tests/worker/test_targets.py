@@ -116,11 +116,11 @@ VERDICTS = {
     "http://017700000001/": "blocked_address",
     "http://127.0.0.1./": "blocked_address",
     "http://0/": "blocked_address",
-    "http://１２７.０.０.１/": "blocked_address",
+    "http://１２７.０.０.１/": "blocked_address",  # noqa: RUF001  the disguise is the point
     "http://127。0。0。1/": "blocked_address",
     "http://①②⑦.0.0.1/": "blocked_address",
     "http://%31%32%37.0.0.1/": "blocked_address",
-    "http://ｌｏｃａｌｈｏｓｔ/": "blocked_address",
+    "http://ｌｏｃａｌｈｏｓｔ/": "blocked_address",  # noqa: RUF001
     "http://inside.example./": "blocked_address",
     # public, but oddly spelled
     "http://0x5db8d70e/": "invalid_url",

@@ -27,7 +27,8 @@ def test_a_plain_name_stays_and_others_are_reduced() -> None:
         "x?y#z",
     ]
     assert object_names(names) == [
-        "shot.png", "a b (1).png", "cafe.png", "__.png", "a_b_c.png", "_._etc_passwd", "file", "file-2", "100_.png", "x_y_z",
+        "shot.png", "a b (1).png", "cafe.png", "__.png", "a_b_c.png", "_._etc_passwd",
+        "file", "file-2", "100_.png", "x_y_z",
     ]  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Browser jobs: one supervised Chromium, one context a job."""

@@ -1,0 +1,33 @@
+"""A job's time: one deadline, a limit for each stage, and how long each took."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from worker.browser.faults import Fault
+
+
+class Budget:
+    """Starts when it is made. A dead driver has no timeouts of its own, so every stage gets one here."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+        self.timings: dict[str, int] = {}  # ms by stage: contextMs, navigateMs, …
+
+    def left(self, at_most: float) -> float:
+        """Seconds."""
+        return max(0.0, min(at_most, self._ends - time.monotonic()))
+
+    @asynccontextmanager
+    async def stage(self, name: str, at_most: float, code: str, message: str) -> AsyncIterator[None]:
+        """Raises Fault `code` when the block takes longer than `at_most` seconds, or the job is over."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self.left(at_most)):
+                yield
+        except TimeoutError as error:
+            raise Fault(code, message, stage=name) from error
+        finally:
+            key = f"{name}Ms"
+            self.timings[key] = self.timings.get(key, 0) + round((time.monotonic() - began) * 1000)

@@ -1,0 +1,84 @@
+"""Which browser to start, and how."""
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from playwright.async_api import Browser, Playwright
+from playwright.async_api import Error as PlaywrightError
+
+log = logging.getLogger(__name__)
+
+_LAUNCH_SECONDS = 30
+# On PATH, the lightest first. The headless shell cannot open a window.
+_PROGRAMS = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
+_FLAGS = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+    # Both spellings: which one counts differs between builds. WebRTC would otherwise tell local addresses.
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+)
+# All that Chromium may know of the worker's environment: the rest holds the worker's password.
+_ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY",
+                "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "FONTCONFIG_PATH")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start the browser. Empty strings mean "not told"."""
+
+    executable: str = ""
+    channel: str = ""
+    headless: bool = True
+    sandbox: str = "auto"  # auto: on unless root, off where the system forbids it; on; off
+
+    def program(self) -> str | None:
+        """The program to start; None: Playwright knows (its channel, or its own download)."""
+        if self.executable or self.channel:
+            return self.executable or None
+        for name in _PROGRAMS:
+            if (self.headless or "headless" not in name) and (path := shutil.which(name)):
+                return path
+        return None
+
+    async def start(self, playwright: Playwright) -> Browser:
+        """Raises playwright's Error when no browser comes up."""
+        sandboxed = self.sandbox == "on" or (self.sandbox == "auto" and os.geteuid() != 0)
+        try:
+            return await playwright.chromium.launch(**self._options(sandboxed))
+        except PlaywrightError:
+            if not (sandboxed and self.sandbox == "auto"):
+                raise
+        browser = await playwright.chromium.launch(**self._options(False))
+        log.warning(
+            "the browser starts only without its sandbox here; BROWSER_SANDBOX=on makes that an error"
+        )
+        return browser
+
+    def _options(self, sandboxed: bool) -> dict[str, Any]:
+        program = self.program()
+        return {
+            "executable_path": program,
+            "channel": self.channel if self.channel and not program else None,
+            "headless": self.headless,
+            "chromium_sandbox": sandboxed,
+            "args": list(_FLAGS),
+            "env": {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            "timeout": _LAUNCH_SECONDS * 1000,
+            # The worker decides what a signal means: a drain must not lose its pages.
+            "handle_sigint": False,
+            "handle_sigterm": False,
+            "handle_sighup": False,
+        }

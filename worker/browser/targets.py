@@ -1,0 +1,115 @@
+"""May the browser open this address? For now the answer is a check before each request; a proxy that dials
+what was checked can take its place behind the same method."""
+
+import asyncio
+import ipaddress
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from worker.browser.addresses import IPAddress, is_public, literal, plain_host
+from worker.browser.faults import Fault
+
+Resolve = Callable[[str], Awaitable[list[IPAddress]]]
+
+_DNS_SECONDS = 5
+_NOT_PUBLIC = "The address is not public."
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An address in its parts, as the browser will read it."""
+
+    url: str
+    origin: str  # scheme://host:port, the port always there
+    host: str  # plain, without brackets
+    address: IPAddress | None  # when the host is one
+
+
+def parse(url: str) -> Target:
+    """Raises Fault `invalid_url`, `blocked_scheme`, or `blocked_address` for a private address oddly
+    spelled."""
+    if re.search(r"[\x00-\x20\x7f-\x9f\\]", url):
+        raise Fault("invalid_url", "payload.url has a space, a control character or a backslash.")
+    scheme, colon, rest = url.partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        raise Fault("invalid_url", "payload.url must begin with https:// or http://.")
+    if scheme.lower() not in ("http", "https"):
+        raise Fault("blocked_scheme", "payload.url must begin with https:// or http://.")
+    if not rest.startswith("//") or rest.startswith("///"):
+        raise Fault("invalid_url", "payload.url must begin with https:// or http:// and a host.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise Fault("invalid_url", "payload.url has no proper host and port.") from error
+    if "@" in parts.netloc:
+        raise Fault("invalid_url", "payload.url must not hold a user or password; use httpAuth.")
+    host, address = _host(parts.hostname or "", parts.netloc.startswith("["))
+    shown = f"[{host}]" if address is not None and address.version == 6 else host
+    return Target(url, f"{parts.scheme}://{shown}:{port}", host, address)
+
+
+def _host(written: str, bracketed: bool) -> tuple[str, IPAddress | None]:
+    try:
+        if bracketed:
+            address: IPAddress | None = ipaddress.IPv6Address(written)
+            return written.lower(), address
+        plain = plain_host(written)
+        address = literal(plain)
+    except ValueError as error:
+        raise Fault("invalid_url", "payload.url has no proper host.") from error
+    if address is not None and plain != str(address):
+        if not is_public(address):
+            raise Fault("blocked_address", _NOT_PUBLIC)
+        raise Fault(
+            "invalid_url", "payload.url spells an address in an odd way; write it as four plain numbers."
+        )
+    return plain, address
+
+
+class Targets:
+    """The check: an allowed origin, exactly as written, or nothing but public addresses."""
+
+    def __init__(self, allow_origins: frozenset[str] = frozenset(), resolve: Resolve | None = None) -> None:
+        self._allowed = allow_origins
+        self._resolve = resolve or _resolve
+
+    async def check(self, url: str) -> Target:
+        """Raises Fault: `invalid_url`, `blocked_scheme`, `blocked_address`, `dns_not_found`, `dns_failed`."""
+        target = parse(url)
+        if target.origin in self._allowed:
+            return target
+        if target.host.endswith("."):
+            if target.address is None and not await self._all_public(target.host):
+                raise Fault("blocked_address", _NOT_PUBLIC)
+            raise Fault("invalid_url", "payload.url has a host that ends in a dot.")
+        if target.address is not None:
+            public = is_public(target.address)
+        else:
+            public = await self._all_public(target.host)
+        if not public:
+            raise Fault("blocked_address", _NOT_PUBLIC)
+        return target
+
+    async def _all_public(self, host: str) -> bool:
+        if host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost"):
+            return False  # browsers send these to loopback without asking anybody (RFC 6761)
+        try:
+            async with asyncio.timeout(_DNS_SECONDS):
+                addresses = await self._resolve(host)
+        except (TimeoutError, socket.gaierror, UnicodeError) as error:
+            if isinstance(error, socket.gaierror) and error.errno in (socket.EAI_NONAME, _NO_DATA):
+                raise Fault("dns_not_found", "The host name does not resolve.") from error
+            raise Fault("dns_failed", "The host name could not be resolved just now.") from error
+        return bool(addresses) and all(is_public(address) for address in addresses)
+
+
+_NO_DATA = getattr(socket, "EAI_NODATA", socket.EAI_NONAME)
+
+
+async def _resolve(host: str) -> list[IPAddress]:
+    answers = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [ipaddress.ip_address(answer[4][0]) for answer in answers]

@@ -1,0 +1,37 @@
+"""What can go wrong between the worker and the project.
+
+ProjectError
+├── Unreachable        no answer, or one that says "later" (network, 5xx, 429): trying again may help
+│   └── NoFunctions    nobody serves FUNCTIONS_URL (refused, 404, 503)
+├── SignInRefused      the worker's own email or password is wrong
+├── LeaseLost          the job is no longer this attempt's; `status` says what became of it
+└── Refused            anything else that trying again will not mend; `code` says what
+"""
+
+
+class ProjectError(Exception):
+    pass
+
+
+class Unreachable(ProjectError):
+    pass
+
+
+class NoFunctions(Unreachable):
+    pass
+
+
+class SignInRefused(ProjectError):
+    pass
+
+
+class LeaseLost(ProjectError):
+    def __init__(self, status: str) -> None:
+        super().__init__(f"lease lost; the job is {status}")
+        self.status = status
+
+
+class Refused(ProjectError):
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code

@@ -1,0 +1,97 @@
+"""The contract between the worker and a handler.
+
+A handler is `async def handle(job, context) -> Outcome`. It knows its engine, and nothing of leases,
+uploads, the worker's settings or Supabase. It is cancelled when the lease is lost, the job is cancelled or
+the worker drains: then it cleans up and lets the cancellation through. An exception that it raises is a
+bug, and costs an attempt.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a handler may know of a job."""
+
+    id: str
+    type: str
+    payload: Mapping[str, Any]
+    workspace_id: str
+    attempt: int  # counts claims from 1; part of the fence and of artifact paths
+    last_attempt: bool  # a failure of this attempt is final
+    due_at: datetime  # when it could first have been claimed
+    claimed_at: datetime
+    checkpoint: Any = None  # what an earlier attempt left
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Why an attempt failed: a code for machines, and a sentence that is safe to show to whoever asked."""
+
+    code: str
+    message: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.details, "code": self.code, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to be stored as an artifact. Width and height are pixels, read from the file itself."""
+
+    name: str
+    mime: str
+    content: bytes | Path
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    result: Mapping[str, Any]
+    files: tuple[File, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """A failed attempt. `at` or `after` say when to try again; neither: the queue's own backoff decides."""
+
+    error: Error
+    at: datetime | None = None
+    after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """None of the job's fault: handed back until `at`; costs no attempt."""
+
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """A failure that no further attempt can mend."""
+
+    error: Error
+
+
+Outcome: TypeAlias = Done | RetryLater | Postpone | GiveUp
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a running handler may use."""
+
+    folder: Callable[[], Path]  # the attempt's own folder, made at the first call, removed at the end
+    progress: Callable[
+        ..., Awaitable[None]
+    ]  # progress(values, checkpoint=None); never raises, may be dropped
+
+
+Handler: TypeAlias = Callable[[Job, Context], Awaitable[Outcome]]

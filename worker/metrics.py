@@ -1,0 +1,52 @@
+"""Counters of this process, and their Prometheus text (exposition format 0.0.4)."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+_MEANINGS = {
+    "jobs_total": ("counter", "Attempts that ended, by job type and outcome"),
+    "job_seconds_total": ("counter", "Seconds spent on attempts, by job type"),
+    "claims_total": ("counter", "Looks at the queue, by what they found"),
+    "claimed_jobs_total": ("counter", "Jobs claimed"),
+    "swept_leases_total": ("counter", "Expired leases of others put back into the queue"),
+    "uploaded_bytes_total": ("counter", "Bytes stored"),
+    "browser_starts_total": (
+        "counter",
+        "Starts of the browser; more than one means that it died or was replaced",
+    ),
+    "running_jobs": ("gauge", "Jobs in work"),
+    "capacity_jobs": ("gauge", "Jobs that may be in work at once"),
+    "ready": ("gauge", "1 while the worker claims jobs and the queue answers"),
+    "draining": ("gauge", "1 after SIGTERM"),
+}
+
+
+class Metrics:
+    """Adds up; never raises, never waits."""
+
+    def __init__(self) -> None:
+        self._counts: defaultdict[tuple[str, tuple[tuple[str, str], ...]], float] = defaultdict(float)
+
+    def add(self, name: str, amount: float = 1, **labels: str) -> None:
+        """`name` must be one of the metrics above, without the prefix."""
+        self._counts[name, tuple(sorted(labels.items()))] += amount
+
+    def text(self, gauges: Mapping[str, float]) -> str:
+        values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = dict(self._counts)
+        values |= {(name, ()): value for name, value in gauges.items()}
+        lines = []
+        for name, (kind, meaning) in _MEANINGS.items():
+            lines += [f"# HELP sidejob_worker_{name} {meaning}", f"# TYPE sidejob_worker_{name} {kind}"]
+            for (key, labels), value in sorted(values.items()):
+                if key == name:
+                    shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
+                    lines.append(
+                        f"sidejob_worker_{name}{{{shown}}} {value:g}"
+                        if shown
+                        else f"sidejob_worker_{name} {value:g}"
+                    )
+        return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,214 @@
+"""The worker's life: claim into free slots, sweep, beat, drain."""
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from worker.attempt import Attempt, Workshop
+from worker.errors import ProjectError, Refused, SignInRefused
+from worker.metrics import Metrics
+from worker.project import Project
+from worker.retry import delays
+from worker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_SECONDS = 30.0  # between looks at a queue that does not answer
+_STALLED_SECONDS = 120.0  # a claim loop that did not turn for so long is ill
+_LAST_WORD_SECONDS = 3.0  # for the final heartbeat and for handing jobs back after a second signal
+
+
+class Runner:
+    """Claims and runs attempts until `drain`. `browser_ready` says whether handlers could work now."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        project: Project,
+        shop: Workshop,
+        metrics: Metrics,
+        browser_ready: Callable[[], bool],
+    ) -> None:
+        self.agent_id = settings.agent_id
+        self._settings = settings
+        self._project = project
+        self._shop = shop
+        self._metrics = metrics
+        self._browser_ready = browser_ready
+        self._attempts: dict[Attempt, asyncio.Task[None]] = {}
+        self._woken = asyncio.Event()  # something may be claimable, or a slot became free
+        self._beat_now = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._answering = False
+        self._turned = time.monotonic()
+        self._sweep_at = 0.0
+
+    async def run(self) -> None:
+        """Ends when drained: no job in work, none claimed. Raises SignInRefused or Refused if sign-in or
+        membership are wrong at its start; survives everything later."""
+        if not await self._arrive():
+            return
+        beating = asyncio.create_task(self._beat())
+        try:
+            await self._claim_until_draining()
+            await self._finish_or_hand_back()
+        finally:
+            beating.cancel()
+            await self._say("offline")
+            log.info("drained")
+
+    def drain(self) -> None:
+        """Once: claim no more, finish what ends in time, hand back the rest. Twice: hand back at once."""
+        if self._draining.is_set():
+            self._at_once.set()
+        self._draining.set()
+        self._woken.set()
+        self._beat_now.set()
+
+    def wake(self) -> None:
+        """Looks at the queue now."""
+        self._woken.set()
+
+    def alive(self) -> bool:
+        return time.monotonic() - self._turned < _STALLED_SECONDS or self._draining.is_set()
+
+    def readiness(self) -> dict[str, object]:
+        browser, draining = self._browser_ready(), self._draining.is_set()
+        return {
+            "ready": self._answering and browser and not draining,
+            "queue": self._answering,
+            "browser": browser,
+            "draining": draining,
+            "running": len(self._attempts),
+        }
+
+    def metrics_text(self) -> str:
+        return self._metrics.text(
+            {
+                "running_jobs": len(self._attempts),
+                "capacity_jobs": self._settings.max_jobs,
+                "ready": int(bool(self.readiness()["ready"])),
+                "draining": int(self._draining.is_set()),
+            }
+        )
+
+    async def _arrive(self) -> bool:
+        """Signs in and takes a name; False when a drain came first."""
+        for pause in delays(0.5, _LONGEST_PAUSE_SECONDS):
+            self._turned = time.monotonic()
+            try:
+                worker_id = await self._project.identify()
+                self.agent_id = self.agent_id or f"{worker_id}-{os.urandom(4).hex()}"
+                log.info("arrived", extra={"fields": {"workerId": worker_id, "agentId": self.agent_id}})
+                return True
+            except (SignInRefused, Refused):
+                raise
+            except ProjectError as error:
+                log.warning("the project does not answer yet: %s", error)
+            if await self._pause(pause, self._draining):
+                return False
+        raise AssertionError("delays never end")
+
+    async def _claim_until_draining(self) -> None:
+        pauses = delays(1, _LONGEST_PAUSE_SECONDS)
+        while not self._draining.is_set():
+            self._turned = time.monotonic()
+            self._woken.clear()
+            pause = self._settings.poll_seconds * random.uniform(0.75, 1.25)
+            free = self._settings.max_jobs - len(self._attempts)
+            try:
+                if free and self._browser_ready() and await self._claim(free):
+                    # There may be more: look again as soon as there is a free slot, and that may be now.
+                    pause = _LONGEST_PAUSE_SECONDS if self._full else 0.0
+                await self._sweep()
+                self._answer(True)
+                pauses = delays(1, _LONGEST_PAUSE_SECONDS)
+            except ProjectError as error:
+                if self._answering:
+                    log.warning("the queue does not answer: %s", error)
+                self._answer(False)
+                pause = next(pauses)
+            except Exception:
+                log.exception("the claim loop met a bug")
+                self._answer(False)
+                pause = next(pauses)
+            await self._pause(pause, self._woken)
+
+    @property
+    def _full(self) -> bool:
+        return len(self._attempts) >= self._settings.max_jobs
+
+    async def _claim(self, free: int) -> bool:
+        """Starts what it gets; True if every free slot was filled."""
+        claims = await self._project.claim(self.agent_id, free)
+        self._metrics.add("claims_total", found="jobs" if claims else "nothing")
+        self._metrics.add("claimed_jobs_total", len(claims))
+        for claim in claims:
+            attempt = Attempt(claim, self._shop)
+            task = self._attempts[attempt] = asyncio.create_task(attempt.run())
+            task.add_done_callback(partial(self._ended, attempt))
+            self._beat_now.set()
+        return len(claims) >= free
+
+    def _ended(self, attempt: Attempt, _: object) -> None:
+        if self._full:
+            self._woken.set()
+        del self._attempts[attempt]
+        self._beat_now.set()
+        if self._draining.is_set() and not self._attempts:
+            self._at_once.set()
+
+    def _answer(self, answering: bool) -> None:
+        if answering and not self._answering:
+            log.info("the queue answers")
+        self._answering = answering
+
+    async def _sweep(self) -> None:
+        if time.monotonic() < self._sweep_at:
+            return
+        self._sweep_at = time.monotonic() + self._settings.sweep_seconds * random.uniform(0.75, 1.25)
+        if swept := await self._project.sweep():
+            self._metrics.add("swept_leases_total", swept)
+            log.info("put expired leases back", extra={"fields": {"count": swept}})
+
+    async def _finish_or_hand_back(self) -> None:
+        log.info("draining", extra={"fields": {"running": len(self._attempts)}})
+        if self._attempts:
+            await self._pause(self._settings.drain_seconds, self._at_once)
+            for attempt in self._attempts:
+                attempt.hand_back()
+            await asyncio.gather(*self._attempts.values())
+
+    async def _beat(self) -> None:
+        while True:
+            self._beat_now.clear()
+            await self._say("draining" if self._draining.is_set() else "busy" if self._attempts else "idle")
+            # A burst of short jobs must not become a burst of heartbeats.
+            await asyncio.sleep(min(1.0, self._settings.heartbeat_seconds))
+            await self._pause(self._settings.heartbeat_seconds - 1, self._beat_now)
+
+    async def _say(self, status: str) -> None:
+        try:
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await self._project.heartbeat(self.agent_id, status, len(self._attempts), self._figures())
+        except (ProjectError, TimeoutError) as error:
+            log.debug("no heartbeat: %s", error)
+
+    def _figures(self) -> Mapping[str, Any]:
+        return {"browser": self._browser_ready(), "load": round(os.getloadavg()[0], 2)}
+
+    @staticmethod
+    async def _pause(seconds: float, until: asyncio.Event) -> bool:
+        """Waits; True when `until` came first."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await until.wait()
+                return True
+        except TimeoutError:
+            return False
