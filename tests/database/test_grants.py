@@ -45,7 +45,7 @@ def rights(default_grants: str) -> list[str]:
     """Every right of the API's roles in a database made from the migrations alone."""
     with scratch_database() as url:
         with psycopg.connect(url, autocommit=True) as session:
-            for file in ("roles.sql", default_grants):
+            for file in ("roles.sql", "realtime.sql", default_grants):
                 session.execute((SQL / file).read_bytes())
         migrations.apply(url, REPOSITORY / "supabase" / "migrations")
         with psycopg.connect(url) as session:
@@ -99,12 +99,12 @@ def test_hosted_default_grants_change_no_right(with_default_grants: list[str]) -
     assert rights("no_default_grants.sql") == with_default_grants
 
 
-def test_anon_may_ask_the_two_questions_of_the_storage_policies_and_nothing_else(
+def test_anon_may_ask_the_questions_of_the_shared_tables_policies_and_nothing_else(
     with_default_grants: list[str],
 ) -> None:
+    asked = ("is_older_topic", "is_our_topic", "may_fetch", "may_listen", "may_speak", "may_store")
     assert [right for right in with_default_grants if right.startswith("anon")] == [
-        "anon may call sidejob.may_fetch(text)",
-        "anon may call sidejob.may_store(text)",
+        f"anon may call sidejob.{name}(text)" for name in asked
     ]
 
 
