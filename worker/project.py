@@ -41,6 +41,14 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this worker is: its name in the oldest of its workspaces, and all of them."""
+
+    worker_id: str
+    workspace_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """How an attempt ended. Artifacts are rows as `finish_job` takes them."""
 
@@ -70,18 +78,27 @@ class Project:
         ) as http:
             yield cls(settings, http)
 
-    async def identify(self) -> str:
-        """Signs in and returns this worker's id, as its membership has it."""
+    async def identify(self) -> Identity:
+        """Signs in and returns who this worker is, as its memberships have it."""
         user_id = await self._session.user_id()
         members = self._session.client.table("workspace_members")
         rows = await self._rest(
-            lambda: members.select("worker_id").eq("user_id", user_id).eq("role", "worker").limit(1)
+            lambda: (
+                members.select("worker_id", "workspace_id")
+                .eq("user_id", user_id)
+                .eq("role", "worker")
+                .order("created_at")
+            )
         )
         if not rows:
             raise Refused(
                 "not_a_worker", "WORKER_EMAIL is no worker of any workspace; an operator must make it one"
             )
-        return str(rows[0]["worker_id"])
+        return Identity(str(rows[0]["worker_id"]), tuple(str(row["workspace_id"]) for row in rows))
+
+    async def token(self) -> str:
+        """An access token that lasts a little longer."""
+        return await self._session.token()
 
     async def claim(self, agent_id: str, max_jobs: int) -> list[Claim]:
         """Never repeated: a claim whose answer was lost holds its jobs until their leases expire."""

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from sidejob import channels
+from worker import VERSION
 from worker.attempt import Attempt, Workshop
 from worker.errors import ProjectError, Refused, SignInRefused
+from worker.live import Live
 from worker.metrics import Metrics
 from worker.project import Project
 from worker.retry import delays
@@ -20,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 30.0  # between looks at a queue that does not answer
 _STALLED_SECONDS = 120.0  # a claim loop that did not turn for so long is ill
+_SECOND_LOOK_SECONDS = 0.25  # after a wake-up: the database sends one in 100 ms, however many jobs come
 _LAST_WORD_SECONDS = 3.0  # for the final heartbeat and for handing jobs back after a second signal
 
 
@@ -45,6 +49,8 @@ class Runner:
         self._beat_now = asyncio.Event()
         self._draining = asyncio.Event()
         self._at_once = asyncio.Event()
+        self._live: Live | None = None
+        self._hinted = False  # a wake-up came since the last look
         self._answering = False
         self._turned = time.monotonic()
         self._sweep_at = 0.0
@@ -54,12 +60,15 @@ class Runner:
         membership are wrong at its start; survives everything later."""
         if not await self._arrive():
             return
-        beating = asyncio.create_task(self._beat())
+        await self._say("idle")  # Realtime lets an agent speak whom the queue has heard of
+        beating = [asyncio.create_task(self._beat()), *self._start_listening()]
         try:
             await self._claim_until_draining()
             await self._finish_or_hand_back()
         finally:
-            beating.cancel()
+            for task in beating:
+                task.cancel()
+            await asyncio.wait(beating, timeout=_LAST_WORD_SECONDS)
             await self._say("offline")
             log.info("drained")
 
@@ -69,10 +78,11 @@ class Runner:
             self._at_once.set()
         self._draining.set()
         self._woken.set()
-        self._beat_now.set()
+        self._show()
 
     def wake(self) -> None:
-        """Looks at the queue now."""
+        """Looks at the queue now, and once more a little later."""
+        self._hinted = True
         self._woken.set()
 
     def alive(self) -> bool:
@@ -83,6 +93,7 @@ class Runner:
         return {
             "ready": self._answering and browser and not draining,
             "queue": self._answering,
+            "realtime": self._listening,
             "browser": browser,
             "draining": draining,
             "running": len(self._attempts),
@@ -103,7 +114,8 @@ class Runner:
         for pause in delays(0.5, _LONGEST_PAUSE_SECONDS):
             self._turned = time.monotonic()
             try:
-                worker_id = await self._project.identify()
+                self._identity = await self._project.identify()
+                worker_id = self._identity.worker_id
                 self.agent_id = self.agent_id or f"{worker_id}-{os.urandom(4).hex()}"
                 log.info("arrived", extra={"fields": {"workerId": worker_id, "agentId": self.agent_id}})
                 return True
@@ -115,12 +127,49 @@ class Runner:
                 return False
         raise AssertionError("delays never end")
 
+    def _start_listening(self) -> list[asyncio.Task[None]]:
+        settings = self._settings
+        if not settings.realtime:
+            return []
+        self._live = Live(
+            settings.supabase_url,
+            settings.publishable_key,
+            self._project.token,
+            self.agent_id,
+            [channels.executor(home, settings.executor_id) for home in self._identity.workspace_ids],
+            state=self._state,
+            figures=lambda: {"running": len(self._attempts), **self._figures()},
+            wake=self.wake,
+            every_seconds=max(5.0, settings.heartbeat_seconds),
+        )
+        return [asyncio.create_task(self._live.run())]
+
+    @property
+    def _listening(self) -> bool:
+        return self._live is not None and self._live.listening
+
+    def _state(self) -> Mapping[str, Any]:
+        return {
+            "agentId": self.agent_id,
+            "executorId": self._settings.executor_id,
+            "status": self._status,
+            "version": VERSION,
+            "running": len(self._attempts),
+            "capacity": self._settings.max_jobs,
+        }
+
+    @property
+    def _status(self) -> str:
+        return "draining" if self._draining.is_set() else "busy" if self._attempts else "idle"
+
     async def _claim_until_draining(self) -> None:
         pauses = delays(1, _LONGEST_PAUSE_SECONDS)
         while not self._draining.is_set():
             self._turned = time.monotonic()
             self._woken.clear()
-            pause = self._settings.poll_seconds * random.uniform(0.75, 1.25)
+            hinted, self._hinted = self._hinted, False
+            usual = self._settings.idle_poll_seconds if self._listening else self._settings.poll_seconds
+            pause = (_SECOND_LOOK_SECONDS if hinted else usual) * random.uniform(0.75, 1.25)
             free = self._settings.max_jobs - len(self._attempts)
             try:
                 if free and self._browser_ready() and await self._claim(free):
@@ -153,16 +202,22 @@ class Runner:
             attempt = Attempt(claim, self._shop)
             task = self._attempts[attempt] = asyncio.create_task(attempt.run())
             task.add_done_callback(partial(self._ended, attempt))
-            self._beat_now.set()
+            self._show()
         return len(claims) >= free
 
     def _ended(self, attempt: Attempt, _: object) -> None:
         if self._full:
             self._woken.set()
         del self._attempts[attempt]
-        self._beat_now.set()
+        self._show()
         if self._draining.is_set() and not self._attempts:
             self._at_once.set()
+
+    def _show(self) -> None:
+        """What others see of this worker has changed."""
+        self._beat_now.set()
+        if self._live is not None:
+            self._live.changed()
 
     def _answer(self, answering: bool) -> None:
         if answering and not self._answering:
@@ -188,7 +243,7 @@ class Runner:
     async def _beat(self) -> None:
         while True:
             self._beat_now.clear()
-            await self._say("draining" if self._draining.is_set() else "busy" if self._attempts else "idle")
+            await self._say(self._status)
             # A burst of short jobs must not become a burst of heartbeats.
             await asyncio.sleep(min(1.0, self._settings.heartbeat_seconds))
             await self._pause(self._settings.heartbeat_seconds - 1, self._beat_now)

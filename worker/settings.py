@@ -169,6 +169,19 @@ class Settings:
         default="2",
         unit="seconds",
     )
+    idle_poll_seconds: float = _setting(
+        "IDLE_POLL_SECONDS",
+        "The same while Realtime tells of new jobs: finds those that became due",
+        _number(0.05, 300),
+        default="5",
+        unit="seconds",
+    )
+    realtime: bool = _setting(
+        "REALTIME",
+        "false: no socket; the queue is polled and the worker shows no presence",
+        _flag,
+        default="true",
+    )
     sweep_seconds: float = _setting(
         "SWEEP_SECONDS",
         "Pause between sweeps of expired leases",

@@ -1,68 +1,22 @@
 """A worker on the running stack, with handlers of these tests' own: claims, outcomes, outages, drains."""
 
 import asyncio
-import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.stack import Person
+from tests.worker.bench import Bench, running
 from tests.worker.gate import Gate, gate_to
 from tests.worker.jobs import Jobs, eventually
-from worker.attempt import Workshop
 from worker.errors import Refused, SignInRefused
-from worker.handlers import Context, Done, Error, File, GiveUp, Handler, Job, Outcome, Postpone, RetryLater
-from worker.metrics import Metrics
-from worker.project import Project
+from worker.handlers import Error, GiveUp, Outcome, Postpone, RetryLater
 from worker.runner import Runner
 from worker.settings import Settings
-
-FILE = File("note.txt", "text/plain", b"hello")
-
-
-@dataclass
-class Bench:
-    """Handlers by job type, and what they met."""
-
-    started: list[Job] = field(default_factory=list)
-    stopped: list[str] = field(default_factory=list)  # ids of jobs whose handler was cancelled
-    release: asyncio.Event = field(default_factory=asyncio.Event)
-    outcome: Callable[[Job], Outcome] = lambda job: Done({"attempt": job.attempt}, (FILE,))
-
-    def handlers(self) -> dict[str, Handler]:
-        return {
-            "test.quick": self.quick,
-            "test.held": self.held,
-            "test.broken": self.broken,
-            "test.full": self.full,
-        }
-
-    async def quick(self, job: Job, context: Context) -> Outcome:
-        self.started.append(job)
-        await context.progress({"step": 1}, checkpoint={"seen": job.attempt})
-        return self.outcome(job)
-
-    async def held(self, job: Job, context: Context) -> Outcome:
-        self.started.append(job)
-        (context.folder() / "half-done").write_text("x")
-        try:
-            await self.release.wait()
-        except asyncio.CancelledError:
-            self.stopped.append(job.id)
-            raise
-        return self.outcome(job)
-
-    async def broken(self, job: Job, context: Context) -> Outcome:  # noqa: ARG002
-        raise KeyError("a bug")
-
-    async def full(self, job: Job, context: Context) -> Outcome:  # noqa: ARG002
-        raise OSError(errno.ENOSPC, "No space left on device")
-
 
 Start = Callable[..., AbstractAsyncContextManager[Runner]]
 
@@ -95,20 +49,12 @@ def start(gate: Gate, member: Person, jobs: Jobs, bench: Bench) -> Start:
                 "SUPABASE_URL": gate.url, "SUPABASE_PUBLISHABLE_KEY": env["SUPABASE_PUBLISHABLE_KEY"],
                 "WORKER_EMAIL": env["WORKER2_EMAIL"], "WORKER_PASSWORD": env["WORKER2_PASSWORD"],
                 "EXECUTOR_ID": jobs.executor, "POLL_SECONDS": "0.1", "HEARTBEAT_SECONDS": "0.2",
-                "DRAIN_SECONDS": "0", "LEASE_SECONDS": "15", "MAX_JOBS": "2", "SWEEP_SECONDS": "1", **changes,
+                "DRAIN_SECONDS": "0", "LEASE_SECONDS": "15", "MAX_JOBS": "2", "SWEEP_SECONDS": "1",
+                "REALTIME": "false", **changes,
             }
         )  # fmt: skip
-        metrics = Metrics()
-        async with Project.open(settings) as project:
-            shop = Workshop(project, bench.handlers(), metrics, settings.lease_seconds, "")
-            runner = Runner(settings, project, shop, metrics, lambda: True)
-            running = asyncio.create_task(runner.run())
-            try:
-                yield runner
-            finally:
-                if not runner.readiness()["draining"]:
-                    runner.drain()
-                await running
+        async with running(settings, bench) as runner:
+            yield runner
 
     return started
 

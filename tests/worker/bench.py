@@ -1,0 +1,71 @@
+"""A worker with handlers of the tests' own."""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from worker.attempt import Workshop
+from worker.handlers import Context, Done, File, Handler, Job, Outcome
+from worker.metrics import Metrics
+from worker.project import Project
+from worker.runner import Runner
+from worker.settings import Settings
+
+FILE = File("note.txt", "text/plain", b"hello")
+
+
+@dataclass
+class Bench:
+    """Handlers by job type, and what they met."""
+
+    started: list[Job] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)  # ids of jobs whose handler was cancelled
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    outcome: Callable[[Job], Outcome] = lambda job: Done({"attempt": job.attempt}, (FILE,))
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "test.quick": self.quick,
+            "test.held": self.held,
+            "test.broken": self.broken,
+            "test.full": self.full,
+        }
+
+    async def quick(self, job: Job, context: Context) -> Outcome:
+        self.started.append(job)
+        await context.progress({"step": 1}, checkpoint={"seen": job.attempt})
+        return self.outcome(job)
+
+    async def held(self, job: Job, context: Context) -> Outcome:
+        self.started.append(job)
+        (context.folder() / "half-done").write_text("x")
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.stopped.append(job.id)
+            raise
+        return self.outcome(job)
+
+    async def broken(self, job: Job, context: Context) -> Outcome:  # noqa: ARG002
+        raise KeyError("a bug")
+
+    async def full(self, job: Job, context: Context) -> Outcome:  # noqa: ARG002
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@asynccontextmanager
+async def running(settings: Settings, bench: Bench) -> AsyncIterator[Runner]:
+    """A worker at work; it drains at the end of the block."""
+    metrics = Metrics()
+    async with Project.open(settings) as project:
+        shop = Workshop(project, bench.handlers(), metrics, settings.lease_seconds, "")
+        runner = Runner(settings, project, shop, metrics, lambda: True)
+        working = asyncio.create_task(runner.run())
+        try:
+            yield runner
+        finally:
+            if not runner.readiness()["draining"]:
+                runner.drain()
+            await working
