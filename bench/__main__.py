@@ -3,9 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from bench import functions, paging
+from bench import functions, paging, realtime, wake
 
-MEASUREMENTS: dict[str, Callable[[], None]] = {"paging": paging.measure, "functions": functions.measure}
+MEASUREMENTS: dict[str, Callable[[], None]] = {
+    "paging": paging.measure,
+    "functions": functions.measure,
+    "wake": wake.measure,
+    "realtime": realtime.measure,
+}
 
 
 def main(names: list[str]) -> int:

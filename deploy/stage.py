@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = {
     "collab": {"openapi.json": "docs/openapi.json"}
 }  # function -> file beside main.py -> where it comes from
-SERVER = "functions-framework"  # starts every function; no function imports it
+SERVER = "functions-framework"  # starts every function; only the one that streams imports it
 
 _REQUIREMENT = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+)\s*(?:\[(?P<extras>[^\]]*)\])?[^;]*(?:;\s*(?P<marker>.*))?"

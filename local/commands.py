@@ -12,7 +12,7 @@ from local import credentials, postgres
 from local.children import is_same
 from local.layout import Layout, StackError
 from local.setup import REPOSITORY
-from local.supervisor import Supervisor, follow, is_up, read_state, tail, wait_for
+from local.supervisor import Supervisor, follow, is_up, read_state, supervisor_pid, tail, wait_for
 
 
 def up(layout: Layout) -> int:
@@ -70,7 +70,8 @@ def down(layout: Layout) -> int:
 
 
 def stop(layout: Layout) -> None:
-    pid = int(read_state(layout).get("supervisor", 0))
+    """Ends the supervisor, which ends the rest. Raises StackError when it does not within 90 s."""
+    pid = supervisor_pid(layout)
     if pid:
         os.kill(pid, signal.SIGTERM)
     if not wait_for(lambda: not is_up(layout), 90):

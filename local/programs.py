@@ -153,7 +153,16 @@ def function(env: Mapping[str, str], name: str, port: int, folder: Path) -> Prog
         str(port),
     ]
     ready = _answers(f"http://127.0.0.1:{port}/", method="OPTIONS")
-    return Program(f"function-{name}", command, environment, folder, ready, ports=[port], stop_seconds=2)
+    return Program(
+        f"function-{name}",
+        command,
+        environment,
+        folder,
+        ready,
+        ports=[port],
+        stop_seconds=2,
+        death_signal=signal.SIGTERM,  # so that gunicorn takes its workers with it
+    )
 
 
 def worker(layout: Layout, env: Mapping[str, str], index: int) -> Program:

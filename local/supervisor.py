@@ -179,19 +179,29 @@ class _OnlyOne:
         self.file: IO[str] | None = None
 
     def __enter__(self) -> None:
-        self.file = self.layout.lock_file.open("w")
-        os.set_inheritable(self.file.fileno(), False)
+        self.file = self.layout.lock_file.open("a")
+        if not wait_for(self._taken, 0.5):  # `status` holds it for a moment when it asks
+            url = read_state(self.layout).get("url", self.layout.url)
+            raise StackError(f"The stack in {self.layout.home} is already up: {url}")
+        self.file.truncate(0)
+        self.file.write(str(os.getpid()))
+        self.file.flush()
+
+    def _taken(self) -> bool:
         try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.file or -1, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            state = read_state(self.layout)
-            raise StackError(
-                f"The stack in {self.layout.home} is already up: {state.get('url', self.layout.url)}"
-            ) from None
+            return False
+        return True
 
     def __exit__(self, *_: object) -> None:
         if self.file:
             self.file.close()
+
+
+def supervisor_pid(layout: Layout) -> int:
+    """The process that holds, or last held, the home's lock."""
+    return int(layout.lock_file.read_text() or 0)
 
 
 def is_up(layout: Layout) -> bool:

@@ -1,6 +1,6 @@
 """What a handler is given, and what it gives back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -41,6 +41,17 @@ class Reply:
     body: JSON | Mapping[str, JSON]
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Reply):
+    """An answer that goes on: Server-Sent Events. Only `sidejob.streaming` sends it.
+
+    frames: made when the answer begins, and closed when the client is gone. Each is whole: `data: …\\n\\n`.
+    """
+
+    frames: Callable[[], AsyncGenerator[str, None]] = field(kw_only=True, repr=False)
+    seconds: float = field(kw_only=True)  # how long it may last
 
 
 Handler = Callable[[Call], Reply]

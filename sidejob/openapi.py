@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from sidejob import bodies, query
 from sidejob.errors import CODES
+from sidejob.operations.job_events import HIGHEST_SEQ
 from sidejob.operations.sign_artifact import DEFAULT_SECONDS, HIGHEST_SECONDS, LOWEST_SECONDS
 
 Schema = dict[str, Any]
@@ -69,6 +70,9 @@ class Operation:
     needed: frozenset[str] = frozenset()  # parameters that must be there
     errors: tuple[str, ...] = ()  # codes beyond those that any request may meet
     security: tuple[str, ...] = ("user",)  # any of these; none for everybody
+    headers: dict[str, Schema] = field(default_factory=dict)  # of the request, that mean something here
+    media_type: str = "application/json"  # of the answer
+    empty: str = ""  # when the answer is 204
 
 
 PAGED = {"limit": whole(1, 1000, 1000), "cursor": CURSOR}
@@ -91,6 +95,17 @@ JOB_STATUS = Operation(
     parameters={"id": UUID},
     needed=frozenset({"id"}),
     errors=("not_found",),
+)
+JOB_EVENTS = Operation(
+    "The job's events as they happen: Server-Sent Events, each with `id` (its seq), `event` (its type) and "
+    "`data` (its row). Ends after the job's last event, when the token expires, or after 240 seconds.",
+    {"type": "string"},
+    parameters={"id": UUID, "after": whole(0, HIGHEST_SEQ, 0)},
+    needed=frozenset({"id"}),
+    errors=("not_found",),
+    headers={"Last-Event-ID": {**COUNT, "description": "The last seq seen; goes before `after`."}},
+    media_type="text/event-stream",
+    empty="The job has ended, and there is no event after that one.",
 )
 ARTIFACTS_LIST = Operation(
     "The files of a job, newest first.",
@@ -169,6 +184,7 @@ FUNCTIONS: dict[str, dict[str, Operation]] = {
     },
     "jobs-recent": {"get": JOBS_RECENT},
     "job-status": {"get": JOB_STATUS},
+    "job-events": {"get": JOB_EVENTS},
     "artifacts-list": {"get": ARTIFACTS_LIST},
     "sign-artifact": {"get": SIGN_QUERY, "post": SIGN_BODY},
     "workers-active": {"get": WORKERS_ACTIVE},
@@ -296,9 +312,14 @@ def _operation(path: str, method: str, operation: Operation) -> Schema:
                 "schema": schema,
             }
             for name, schema in operation.parameters.items()
+        ]
+        + [
+            {"name": name, "in": "header", "required": False, "schema": schema}
+            for name, schema in operation.headers.items()
         ],
         "responses": {
-            "200": {"description": "Done.", "content": {"application/json": {"schema": operation.answer}}},
+            "200": {"description": "Done.", "content": {operation.media_type: {"schema": operation.answer}}},
+            **({"204": {"description": operation.empty}} if operation.empty else {}),
             **{
                 str(status): {
                     "$ref": "#/components/responses/Error",

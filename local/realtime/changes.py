@@ -97,6 +97,8 @@ class Changes:
         if not wanted:
             return None
         event = Event(change, await self._catalog.of(change.relation), [])
+        if not event.table.types:
+            return None  # it was dropped meanwhile
         for channel, binding in wanted:
             barred = event.bars(await self._catalog.readable(event.table, channel.identity.role))
             (event.barred if barred else event.wanted).append((channel, binding))

@@ -156,10 +156,17 @@ class Channel:
             self.shut_down("Track message size exceeded")
         else:
             if not self._presence:
-                self._presence = True
-                self._push("presence_state", self.topic.presence.state())
+                await self._begin_presence()
             self._answer(push, "ok", {})
             self.topic.presence.track(self, meta)
+
+    async def _begin_presence(self) -> None:
+        """For who tracks without having asked for presence when he joined."""
+        self._presence = True
+        if self.private:
+            await self._read_again()
+        if self.hears_presence:
+            self._push("presence_state", self.topic.presence.state())
 
     async def _write_problem(self, extension: str) -> str | None:
         """Why the client may not speak, as upstream's code; asked once a token."""

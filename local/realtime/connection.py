@@ -92,6 +92,10 @@ class Connection(asyncio.Protocol):
     def push(self, join_ref: Any, ref: Any, topic: str, event: str, payload: str) -> None:
         self.send(self.serializer.encode(join_ref, ref, topic, event, payload))
 
+    def close_soon(self, code: int) -> None:
+        """After what is to be sent in this turn of the loop."""
+        asyncio.get_running_loop().call_soon(self.close, code)
+
     def close(self, code: int, reason: str = "") -> None:
         self._flush()
         self.open = False

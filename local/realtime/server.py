@@ -41,6 +41,7 @@ class Server:
         self.events = Rate(settings.max_events * 60, 60)
         self.pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
             settings.database_url, min_size=1, max_size=8, timeout=5, reconnect_timeout=5, open=False,
+            check=AsyncConnectionPool.check_connection,  # the database may have been started again
             kwargs={"options": VALUES_AS_TEXT, "fallback_application_name": "realtime"},
         )  # fmt: skip
         self.authorization = Authorization(self.pool)
@@ -74,6 +75,11 @@ class Server:
         return self.stream.live.is_set()
 
     async def _consume(self, batch: Sequence[Change]) -> None:
+        # The stream is quicker than the commit's last step: who is told must find what he is told of.
+        async with self.pool.connection() as connection:
+            await connection.execute(
+                "select realtime.wait_until_visible(%s)", (list({change.xid for change in batch}),)
+            )
         changes = []
         for change in batch:
             if change.relation.schema != "realtime":
@@ -106,7 +112,7 @@ class Server:
     async def _sweep(self) -> None:
         """Ends sockets whose client is silent or has no channel."""
         while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
+            await asyncio.sleep(min(_SWEEP_SECONDS, self.settings.idle_seconds / 4))
             now = time.monotonic()
             for connection in list(self.connections):
                 session = connection.session

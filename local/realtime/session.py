@@ -49,34 +49,33 @@ class Session:
 
     async def _join(self, push: Push) -> None:
         join_ref = push.join_ref if push.join_ref is not None else push.ref
+        if before := self.channels.get(push.topic):
+            before.forget()
+        channel: Channel | None = None
         try:
             if not push.topic.startswith("realtime:"):
                 raise JoinRefused(None, "unmatched topic")
-            joined = await join(self, push, join_ref)
+            channel = await join(self, push, join_ref)
+            answer = channel.join_reply()
         except JoinRefused as refused:
             log.info("%s joins %s in vain: %s", self.identity.role, push.topic, refused)
-            self.connection.push(join_ref, push.ref, push.topic, "phx_reply", _error(str(refused)))
+            answer = _error(str(refused))
             if refused.code == "ClientJoinRateLimitReached":
-                self.connection.close(1001)
-            return
+                self.connection.close_soon(1001)
         except Exception:
             log.exception("UnknownErrorOnChannel")
-            self.connection.push(
-                join_ref, push.ref, push.topic, "phx_reply", _error("Unknown Error on Channel")
-            )
-            return
+            answer = _error("Unknown Error on Channel")
         if not self.connection.open:
             return
-        channel, before = joined, self.channels.get(push.topic)
-        if before:
-            before.forget()
-        self.channels[push.topic] = channel
-        channel.enter()
-        self.connection.push(join_ref, push.ref, push.topic, "phx_reply", channel.join_reply())
+        if channel:
+            self.channels[push.topic] = channel
+            channel.enter()
+        self.connection.push(join_ref, push.ref, push.topic, "phx_reply", answer)
         # A client of 1.0.0 would take the old channel's close for its new channel's.
         if before and self.connection.serializer is not V1:
             self.connection.push(before.join_ref, before.join_ref, push.topic, "phx_close", "{}")
-        channel.begin()
+        if channel:
+            channel.begin()
 
     def reply(self, push: Push, payload: str) -> None:
         self.connection.push(push.join_ref, push.ref, push.topic, "phx_reply", payload)

@@ -38,6 +38,7 @@ class Relation:
 class Change:
     kind: Kind
     relation: Relation
+    xid: int  # the transaction's, without its epoch
     committed: float  # Unix seconds
     new: tuple[Value, ...] | None  # None for DELETE
     old: (
@@ -50,13 +51,13 @@ class Decoder:
 
     def __init__(self) -> None:
         self._relations: dict[int, Relation] = {}
-        self._committed = 0.0
+        self._xid, self._committed = 0, 0.0
 
     def decode(self, message: bytes) -> Change | None:
         """The change that a message is; None for one that only tells about others."""
         kind = message[:1]
         if kind == b"B":
-            (micros,) = struct.unpack_from("!q", message, 9)
+            micros, self._xid = struct.unpack_from("!qI", message, 9)
             self._committed = _EPOCH + micros / 1e6
         elif kind == b"R":
             relation = _relation(message)
@@ -77,7 +78,7 @@ class Decoder:
             else:
                 old = values
         names: dict[bytes, Kind] = {b"I": "INSERT", b"U": "UPDATE", b"D": "DELETE"}
-        return Change(names[kind], relation, self._committed, new, old)
+        return Change(names[kind], relation, self._xid, self._committed, new, old)
 
 
 def _relation(message: bytes) -> Relation:

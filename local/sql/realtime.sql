@@ -115,6 +115,22 @@ exception when others then
   raise exception 'Failed to process the row: %', sqlerrm;
 end $$;
 
+-- Waits until every session sees what these transactions, named without their epochs, have committed: the log is written
+-- a moment before. A volatile function's statements each look anew.
+create or replace function realtime.wait_until_visible(xids bigint[]) returns void language plpgsql as $$
+declare
+  seen boolean;
+begin
+  for attempt in 1..2000 loop
+    select bool_and(pg_visible_in_snapshot(
+             (next_xid + ((xid - next_xid) % 4294967296 + 6442450944) % 4294967296 - 2147483648)::text::xid8, snapshot))
+    into seen
+    from unnest(xids) xid, pg_current_snapshot() snapshot, lateral (select pg_snapshot_xmax(snapshot)::text::bigint) m (next_xid);
+    exit when seen;
+    perform pg_sleep(0.0005);
+  end loop;
+end $$;
+
 -- Which rows each subscriber may see, for the local server alone. checks: [{role, claims (text), keys: [[text, …], …]}, …],
 -- a key being the primary key's columns in their order. Answers with a list of the visible keys' places for each check,
 -- counted from 0; a policy that raises shows nothing. The keys go through a subquery that is not pulled up, so that the
@@ -150,4 +166,5 @@ begin
   end loop;
   return answers;
 end $$;
-revoke execute on function realtime.visible(regclass, jsonb), realtime.tend_partitions() from public;
+revoke execute on function realtime.visible(regclass, jsonb), realtime.wait_until_visible(bigint[]), realtime.tend_partitions()
+  from public;

@@ -142,7 +142,8 @@ begin
   end if;
 end $$;
 
--- How far it is. The row always shows the last report; the history keeps one a second at most (stored says whether this one).
+-- How far it is. The row always shows the last report and every report is broadcast; the history keeps one a second at most
+-- (stored says whether this one).
 -- checkpoint, when given, is what the next attempt will find.
 create function public.report_progress(
   job_id uuid, attempt int, lease_token text, progress jsonb, checkpoint jsonb default null, out status text, out stored boolean)
@@ -162,6 +163,10 @@ begin
   returning j.status, now_stored into report_progress.status, report_progress.stored;
   if not found then
     perform sidejob.refuse_lost_lease(report_progress.job_id);
+  end if;
+  if not report_progress.stored then  -- an event that is stored is broadcast by the trigger (…_create_realtime_topics.sql)
+    perform sidejob.broadcast(report_progress.job_id, 'job.progress', jsonb_build_object('job_id', report_progress.job_id,
+      'event_type', 'job.progress', 'attempt', report_progress.attempt, 'payload', report_progress.progress, 'created_at', ts));
   end if;
 end $$;
 

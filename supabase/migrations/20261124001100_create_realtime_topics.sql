@@ -150,29 +150,3 @@ create trigger jobs_announce_new after insert on public.jobs referencing new tab
   for each statement execute function sidejob.announce();
 create trigger jobs_announce_moved after update on public.jobs referencing old table as was_jobs new table as now_jobs
   for each statement execute function sidejob.announce();
-
--- As before, and a report that the history does not keep is broadcast all the same.
-create or replace function public.report_progress(
-  job_id uuid, attempt int, lease_token text, progress jsonb, checkpoint jsonb default null, out status text, out stored boolean)
-language plpgsql security definer set search_path = '' as $$
-#variable_conflict use_column
-declare
-  ts timestamptz := clock_timestamp();
-begin
-  update public.jobs j set progress = report_progress.progress, checkpoint = coalesce(report_progress.checkpoint, j.checkpoint), updated_at = ts,
-         progress_at = case when now_stored then ts else j.progress_at end,
-         event_seq = j.event_seq + now_stored::int,
-         last_event = case when now_stored then 'job.progress' else j.last_event end,
-         last_detail = case when now_stored then report_progress.progress else j.last_detail end
-    from (select coalesce(ts - k.progress_at >= interval '1 second', true) as now_stored from public.jobs k where k.id = report_progress.job_id) as pace
-   where j.id = report_progress.job_id and j.attempts = report_progress.attempt and j.lease_hash = sidejob.hash_lease(report_progress.lease_token)
-     and j.lease_owner = auth.uid() and j.status in ('assigned', 'running') and j.workspace_id in (select sidejob.workspaces_as('worker'))
-  returning j.status, now_stored into report_progress.status, report_progress.stored;
-  if not found then
-    perform sidejob.refuse_lost_lease(report_progress.job_id);
-  end if;
-  if not report_progress.stored then
-    perform sidejob.broadcast(report_progress.job_id, 'job.progress', jsonb_build_object('job_id', report_progress.job_id,
-      'event_type', 'job.progress', 'attempt', report_progress.attempt, 'payload', report_progress.progress, 'created_at', ts));
-  end if;
-end $$;

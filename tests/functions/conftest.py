@@ -1,17 +1,19 @@
 """Functions loaded in this process, the way functions-framework loads them: for what needs no stack."""
 
+import asyncio
 import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import functions_framework
 import jwt
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
+from werkzeug.test import Client
 
 from deploy.stage import functions_in_repository, stage, target
 from sidejob import config
@@ -20,7 +22,7 @@ SECRET = "only-for-tests-" + "x" * 32
 ISSUER = "https://project.test/auth/v1"
 USER = str(uuid.uuid4())
 
-Load = Callable[[str], FlaskClient]
+Load = Callable[[str], Client]
 
 
 @pytest.fixture
@@ -49,10 +51,10 @@ def load(environment: pytest.MonkeyPatch, staged: dict[str, Path]) -> Iterator[L
     """Loads a staged function. What functions-framework leaves in the process is taken away again."""
     path, main, before = list(sys.path), sys.modules.get("main"), dict(os.environ)
 
-    def loaded(function: str) -> FlaskClient:
+    def loaded(function: str) -> Client:
         source = staged[function] / "main.py"
-        app: Flask = functions_framework.create_app(target(function), str(source), "http")  # type: ignore[no-untyped-call]
-        return app.test_client()
+        app = functions_framework.create_app(target(function), str(source), "http")  # type: ignore[no-untyped-call]
+        return app.test_client() if isinstance(app, Flask) else Client(as_wsgi(app))
 
     yield loaded
     sys.path[:] = path
@@ -61,6 +63,35 @@ def load(environment: pytest.MonkeyPatch, staged: dict[str, Path]) -> Iterator[L
     sys.modules.pop("main", None)
     if main is not None:
         sys.modules["main"] = main
+
+
+def as_wsgi(app: Any) -> Callable[..., Iterable[bytes]]:
+    """An ASGI application for the same client: for requests without a body and answers that end."""
+
+    def serve(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        named = [
+            (name[5:].replace("_", "-").lower(), value)
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        ]
+        scope = {
+            "type": "http",
+            "method": environ["REQUEST_METHOD"],
+            "path": environ["PATH_INFO"],
+            "query_string": environ["QUERY_STRING"].encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in named],
+        }
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        asyncio.run(app(scope, None, send))
+        start, *bodies = sent
+        start_response(f"{start['status']} -", [(n.decode(), v.decode()) for n, v in start["headers"]])
+        return [body["body"] for body in bodies]
+
+    return serve
 
 
 def token(

@@ -204,7 +204,7 @@ def test_a_file_outside_of_its_jobs_folder_is_refused_and_the_job_goes_on(
     assert written(stack) == before
 
 
-def test_no_answer_and_no_log_line_tells_a_key_or_a_token(stack: Stack, member: Person) -> None:
+def test_no_answer_tells_a_key_or_a_token(stack: Stack, member: Person) -> None:
     answers = "".join(send(member, bad).text for bad in TABLE.values())
     for name in ("SUPABASE_SECRET_KEY", "SUPABASE_JWT_SECRET"):
         assert stack.env[name] not in answers

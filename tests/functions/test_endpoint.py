@@ -5,8 +5,7 @@ import json
 import re
 
 import pytest
-from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
+from werkzeug.test import Client, TestResponse
 
 from deploy.stage import functions_in_repository
 from sidejob import errors
@@ -104,11 +103,11 @@ def test_a_bad_request_id_is_replaced(load: Load, given: str) -> None:
     assert len(response.headers["x-request-id"]) == 36
 
 
-def announced(client: FlaskClient, size: int) -> TestResponse:
+def announced(client: Client, size: int) -> TestResponse:
     return client.post("/", data=b"x" * size, headers={**bearer(), **JSON_TYPE})
 
 
-def chunked(client: FlaskClient, size: int) -> TestResponse:
+def chunked(client: Client, size: int) -> TestResponse:
     stream = {"wsgi.input": io.BytesIO(b"x" * size), "wsgi.input_terminated": True}
     headers = {**bearer(), **JSON_TYPE, "Transfer-Encoding": "chunked"}
     return client.post("/", headers=headers, environ_overrides=stream)

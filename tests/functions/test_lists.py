@@ -1,12 +1,7 @@
 """Lists and their cursors, against the running stack: every row once, none missing, also when rows tie."""
 
-import os
-import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,23 +10,6 @@ import pytest
 from sidejob import cursor
 from tests.functions.test_job_flow import assign, claim, lease, store
 from tests.stack import Person, Stack, done, refused
-
-# As the owner's document has it, but for the address and the executor.
-LOOP = """
-BASE="$COLLAB_URL/jobs/recent?limit=5&executorId=$EXECUTOR"
-CUR=$(curl -sS -H "Authorization: Bearer $TOKEN" "$BASE" | jq -r '.nextCursor')
-while [ "$CUR" != "null" ] && [ -n "$CUR" ]; do
-  RESP=$(curl -sS -H "Authorization: Bearer $TOKEN" "$BASE&cursor=$CUR")
-  echo "$RESP" | jq '.items | length'
-  CUR=$(echo "$RESP" | jq -r '.nextCursor')
-done
-"""
-# For machines without jq: the two filters of the loop.
-JQ = """#!{python}
-import json, sys
-answer = json.load(sys.stdin)
-print(len(answer["items"]) if sys.argv[-1] == ".items | length" else answer["nextCursor"] or "null")
-"""
 
 
 @pytest.fixture(params=["apart", "tied"])
@@ -71,24 +49,6 @@ def test_23_jobs_are_pages_of_5_5_5_5_and_3(
     found = pages(stack, f"{stack.env[name]}/{path}?limit=5&executorId={executor}", member)
     assert [len(page) for page in found] == [5, 5, 5, 5, 3]
     assert [*chain(*found)] == jobs
-
-
-def test_the_owners_shell_loop_runs_as_written(
-    stack: Stack, member: Person, executor: str, jobs: list[str], tmp_path: Path
-) -> None:
-    assert len(jobs) == 23
-    if shutil.which("jq") is None:
-        (tmp_path / "jq").write_text(JQ.format(python=sys.executable))
-        (tmp_path / "jq").chmod(0o755)
-    environment = {
-        "PATH": f"{os.environ['PATH']}{os.pathsep}{tmp_path}",
-        "COLLAB_URL": stack.env["COLLAB_URL"],
-        "EXECUTOR": executor,
-        "TOKEN": member.token,
-        "NO_PROXY": "*",
-    }
-    ran = subprocess.run(["bash", "-c", LOOP], env=environment, capture_output=True, text=True, check=True)
-    assert (ran.stdout.split(), ran.stderr) == (["5", "5", "5", "3"], "")
 
 
 def test_a_page_that_ends_exactly_at_the_last_row_is_the_last(member: Person, executor: str) -> None:

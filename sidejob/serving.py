@@ -1,0 +1,187 @@
+"""Everything that all functions do the same way, around a handler that only knows its subject.
+
+Order: body limit, preflight, route and method, credential, content type, handler. Whatever happens, the
+answer has our envelope, the CORS headers and an `x-request-id`, and one line goes to the log.
+Nothing here knows a web framework: `sidejob.endpoint` speaks Flask, `sidejob.streaming` ASGI.
+"""
+
+import json
+import re
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from sidejob import auth, config, log
+from sidejob.call import Call, Caller, Handler, Reply
+from sidejob.database import Database
+from sidejob.errors import Refused, SidejobError
+from sidejob.query import Query
+
+Method = Literal["GET", "POST"]
+
+BODY_LIMIT = 1024 * 1024  # bytes
+
+# What Supabase's clients send (@supabase/supabase-js/cors of 2.112.3) and what is ours.
+ALLOWED_HEADERS = (
+    "authorization, x-client-info, apikey, content-type, x-retry-count, traceparent, tracestate, baggage, "
+    "idempotency-key, last-event-id, x-request-id"
+)
+EVERYWHERE = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "x-request-id, retry-after, etag",
+    "Cache-Control": "private, no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{8,128}", re.ASCII)
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request, whichever server took it."""
+
+    method: str
+    path: str
+    query: Sequence[tuple[str, str]] = field(repr=False)  # decoded, in order
+    headers: Mapping[str, str] = field(repr=False)  # of `lowered`
+    body: bytes | None = field(repr=False)  # None: it had more than BODY_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What answers one method of one path."""
+
+    method: Method
+    handler: Handler
+    who: auth.Who = "user"
+    path: str = ""  # Collab only: `job/{id}`; the names in braces become query values
+
+
+# A path -> its routes, and the values of the path's variables. Raises Refused 404.
+Routes = Mapping[str, Route]
+Find = Callable[[str], tuple[Routes, Mapping[str, str]]]
+
+
+def lowered(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by their names in lower case. One that came twice is joined, as RFC 9110 5.3 says."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
+    return found
+
+
+def encoded(reply: Reply) -> bytes:
+    """The body of an answer that has one."""
+    return json.dumps(reply.body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def answer(asked: Asked, function: str, find: Find) -> Reply:
+    """The reply to a request, with all its headers. Never raises."""
+    started = time.perf_counter()
+    given_id = asked.headers.get("x-request-id", "")
+    request_id = given_id if _REQUEST_ID.fullmatch(given_id) else str(uuid.uuid4())
+    trace = _TRACEPARENT.fullmatch(asked.headers.get("traceparent", ""))
+    notes: dict[str, object] = {}  # for the log
+    try:
+        reply = _replied(asked, request_id, trace.group(1) if trace else None, find, notes)
+    except SidejobError as error:
+        reply = Reply(error.envelope(request_id), error.status, error.headers)
+        notes |= {"code": error.code, "cause": error.cause}
+    except Exception as error:  # noqa: BLE001  the caller gets a safe sentence, the log the rest
+        failure = SidejobError("internal_error")
+        reply = Reply(failure.envelope(request_id), failure.status)
+        notes |= {"code": failure.code, "cause": repr(error), "traceback": traceback.format_exc()}
+    log.line(
+        "ERROR" if reply.status >= 500 else "WARNING" if reply.status in (401, 403, 413) else "INFO",
+        f"{asked.method} {function} {reply.status}",
+        requestId=request_id,
+        function=function,
+        status=reply.status,
+        durationMs=round((time.perf_counter() - started) * 1000, 1),
+        **notes,
+        **_trace_fields(trace),
+    )
+    return replace(reply, headers={**EVERYWHERE, "x-request-id": request_id, **reply.headers})
+
+
+def _replied(
+    asked: Asked, request_id: str, trace_id: str | None, find: Find, notes: dict[str, object]
+) -> Reply:
+    if asked.body is None:
+        raise Refused("body_too_large", f"The body may have {BODY_LIMIT} bytes at most.")
+    if asked.method == "OPTIONS":
+        return _preflight(asked, find)
+    routes, variables = find(asked.path)
+    method = "GET" if asked.method == "HEAD" else asked.method
+    route = routes.get(method)
+    if route is None:
+        allowed = _allowed(routes)
+        raise Refused(
+            "method_not_allowed",
+            f"{asked.method} is not allowed here. Allowed: {allowed}.",
+            hint="supabase-js: functions.invoke(name, { method: 'GET' })" if "GET" in routes else None,
+            headers={"Allow": allowed},
+        )
+    caller = auth.authenticated(asked.headers, route.who)
+    notes["userId"] = caller.user_id
+    if method == "POST" and asked.body:
+        _check_content_type(asked.headers)
+    call = Call(
+        caller=caller,
+        query=Query([*variables.items(), *asked.query]),
+        body=asked.body,
+        headers=asked.headers,
+        request_id=request_id,
+        trace_id=trace_id,
+        database=_database(caller, request_id),
+    )
+    return route.handler(call)
+
+
+def _database(caller: Caller, request_id: str) -> Database:
+    key = config.settings().secret_key if caller.kind == "secret" else None
+    return Database(request_id, token=caller.token, key=key)
+
+
+def _check_content_type(headers: Mapping[str, str]) -> None:
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused("unsupported_media_type")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused("unsupported_media_type", "The body must not be compressed.")
+
+
+def _allowed(routes: Routes) -> str:
+    methods = sorted(routes)
+    return ", ".join([*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"])
+
+
+def _preflight(asked: Asked, find: Find) -> Reply:
+    try:
+        routes, _ = find(asked.path)
+    except Refused:
+        routes = {}  # let the browser come and see the 404
+    return Reply(
+        None,
+        204,
+        {
+            "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+            "Access-Control-Allow-Methods": _allowed(routes),
+            "Access-Control-Max-Age": "7200",
+            "Allow": _allowed(routes),
+        },
+    )
+
+
+def _trace_fields(trace: re.Match[str] | None) -> dict[str, object]:
+    if trace is None:
+        return {}
+    try:
+        project = config.settings().trace_project
+    except config.MissingSettings:
+        project = None
+    name = f"projects/{project}/traces/{trace.group(1)}" if project else trace.group(1)
+    return {"logging.googleapis.com/trace": name, "logging.googleapis.com/spanId": trace.group(2)}
