@@ -22,8 +22,9 @@ def block(document: str, language: str, containing: str) -> str:
 
 
 def run(command: list[str], stack: Stack, script: str, cwd: Path = ROOT) -> str:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **stack.env}
     ran = subprocess.run(
-        command, input=script, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **stack.env}, cwd=cwd,
+        command, input=script, env=environment, cwd=cwd,
         capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
@@ -34,7 +35,8 @@ def run(command: list[str], stack: Stack, script: str, cwd: Path = ROOT) -> str:
     not (shutil.which("curl") and shutil.which("jq")), reason="the README's commands need curl and jq"
 )
 def test_the_first_calls_with_curl_end_in_a_signed_url_of_the_picture(stack: Stack) -> None:
-    script = block("README.md", "sh", "task-assign").replace(". .local/env", f". {os.environ['SIDEJOB_TEST_ENV']}")
+    env_file = os.environ["SIDEJOB_TEST_ENV"]
+    script = block("README.md", "sh", "task-assign").replace(". .local/env", f". {env_file}")
     url = run(["bash", "-euo", "pipefail"], stack, script).splitlines()[-1]
     picture = stack.http.get(url).content
     assert picture.startswith(b"\x89PNG")
