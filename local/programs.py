@@ -14,7 +14,11 @@ from local.children import Program
 from local.layout import Layout, StackError
 from local.setup import REPOSITORY
 
-SECRET_KEY_HOLDERS = ("leases-release", "sign-artifact")  # the only functions that get the secret key
+SECRET_KEY_HOLDERS = (
+    "artifacts-sweep",
+    "leases-release",
+    "sign-artifact",
+)  # the only functions that get the secret key
 _SQL = Path(__file__).parent / "sql"
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

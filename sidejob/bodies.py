@@ -8,7 +8,7 @@ import json
 import math
 import threading
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -131,7 +131,30 @@ class TaskAssign(Body):
     priority: Annotated[int, Field(ge=0, le=9), Whole] = Field(0, description="Higher goes first.")
     run_at: Instant | None = Field(None, description="Not before this instant, which has an offset or Z.")
     max_attempts: Annotated[int, Field(ge=1, le=25), Whole] = 3
+    backoff_seconds: Annotated[int, Field(ge=0, le=86_400), Whole] = Field(
+        5, description="Before the second attempt; doubled before each later one."
+    )
+    backoff_max_seconds: Annotated[int, Field(ge=0, le=604_800), Whole] = Field(
+        3600, description="But never more than this."
+    )
+    unique_seconds: Annotated[int, Field(ge=1, le=31_536_000), Whole] | None = Field(
+        None, description="An equal request (type, payload, executor) within so many seconds is the same job."
+    )
+    depends_on: Annotated[list[UUID], Field(max_length=100)] = Field(
+        default_factory=list, description="Jobs that have to succeed first."
+    )
+    on_parent_failure: Literal["cancel", "run"] = Field(
+        "cancel", description="What becomes of it when one of them does not succeed."
+    )
     workspace_id: UUID | None = Field(None, description="Default: the caller's default workspace.")
+
+    @model_validator(mode="after")
+    def _backs_off(self) -> "TaskAssign":
+        if self.backoff_max_seconds < self.backoff_seconds:
+            raise PydanticCustomError(
+                "backoff_max_seconds", "`backoffMaxSeconds` must not be less than `backoffSeconds`"
+            )
+        return self
 
 
 class TaskClaim(Body):
@@ -203,6 +226,18 @@ class JobCancel(Body):
     """A job to stop."""
 
     job_id: UUID
+
+
+class DlqRetry(Body):
+    """A dead letter whose work is to be done once more."""
+
+    dlq_id: Annotated[int, Field(ge=1, le=2**63 - 1), Whole]
+
+
+class ArtifactsSweep(Body):
+    """Where to begin: with the first object, or after one."""
+
+    after: Annotated[Text, Field(max_length=1024)] = Field("", description="`scannedTo` of the call before.")
 
 
 class SignArtifact(Body):

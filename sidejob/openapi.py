@@ -22,6 +22,7 @@ Schema = dict[str, Any]
 UUID: Schema = {"type": "string", "format": "uuid"}
 INSTANT: Schema = {"type": "string", "format": "date-time"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
+SECONDS: Schema = {"type": "number", "minimum": 0}
 STATE: Schema = {"type": "string", "enum": list(query.STATES)}
 ROW: Schema = {"type": "object", "description": "A row, in snake_case, as the table has it."}
 CURSOR: Schema = {
@@ -141,7 +142,7 @@ TASK_RESULT = Operation(
 )
 WORKER_HEARTBEAT = Operation(
     "A worker says that it is alive.",
-    closed(ok={"const": True}, ts=INSTANT),
+    closed(ok={"const": True}, ts=INSTANT, cancelled={"type": "array", "items": UUID}),
     bodies.WorkerHeartbeat,
     errors=("agent_id_taken", "forbidden"),
 )
@@ -152,7 +153,32 @@ METRICS_OVERVIEW = Operation(
         ok={"const": True},
         counts=closed(**dict.fromkeys(query.STATES, COUNT)),
         oldestQueuedSeconds=nullable({"type": "number"}),
-        latest={},
+        latest=nullable(INSTANT),
+        executors={
+            "type": "array",
+            "items": closed(
+                workspaceId=UUID,
+                executorId={"type": "string"},
+                type={"type": "string"},
+                ready={**COUNT, "description": "May be claimed now."},
+                delayed={**COUNT, "description": "Due later."},
+                blocked={**COUNT, "description": "Wait for other jobs."},
+                inFlight=COUNT,
+                oldestReadySeconds={**COUNT, "description": "How long the first that is ready has been due."},
+                paused={"type": "boolean"},
+            ),
+        },
+        lastHour=closed(
+            sampled={**COUNT, "description": "Successes looked at: the last 1,000 of a workspace."},
+            meanAttempts=nullable(SECONDS),
+            perMinute=SECONDS,
+            runSeconds=closed(p50=nullable(SECONDS), p95=nullable(SECONDS)),
+            waitSeconds=closed(p50=nullable(SECONDS), p95=nullable(SECONDS)),
+        ),
+        oldestTransactionSeconds={
+            **nullable(COUNT),
+            "description": "Above a minute the queue slows down: end that transaction.",
+        },
         ts=INSTANT,
     ),
 )
@@ -199,6 +225,30 @@ FUNCTIONS: dict[str, dict[str, Operation]] = {
         )
     },
     "metrics-overview": {"get": METRICS_OVERVIEW},
+    "dlq-list": {
+        "get": Operation(
+            "Jobs that failed for good, newest first.",
+            LIST,
+            parameters={"limit": whole(1, 100, 20), "cursor": CURSOR},
+        )
+    },
+    "dlq-retry": {
+        "post": Operation(
+            "Put a job that failed for good into the queue once more, as a new job. Twice is the same job.",
+            closed(jobId=UUID),
+            bodies.DlqRetry,
+            errors=("not_found", "forbidden"),
+        )
+    },
+    "artifacts-sweep": {
+        "post": Operation(
+            "Remove files whose job is no more, and those that no result named, an hour after its end.",
+            closed(removed=COUNT, scannedTo=nullable({"type": "string"})),
+            bodies.ArtifactsSweep,
+            errors=("forbidden", "invalid_key", "storage_unavailable"),
+            security=("user", "secret"),
+        )
+    },
 }
 COLLAB: dict[str, dict[str, Operation]] = {
     "health": {"get": Operation("Is it there?", closed(ok={"const": True}, ts=INSTANT), security=())},

@@ -1,9 +1,14 @@
-"""Temporary URLs of Storage objects, signed with the secret key. Who may have one is decided before."""
+"""What only the secret key may ask of Storage: URLs, and removal. Whether it may be is decided before."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sidejob import config, upstream
-from sidejob.errors import Refused, Unavailable
+from sidejob.errors import JSON, Refused, Unavailable
+
+if TYPE_CHECKING:
+    import httpx
 
 
 def object_not_found() -> Refused:
@@ -16,21 +21,9 @@ def signed_url(bucket: str, path: str, expires_seconds: int, request_id: str) ->
 
     Raises Refused 404 when the object is gone, Unavailable when Storage is.
     """
-    settings = config.settings()
-    if settings.secret_key is None:
-        raise config.MissingSettings(["SUPABASE_SECRET_KEY"])
-    response = upstream.send(
-        "storage",
-        "POST",
-        f"{settings.supabase_url}/storage/v1/object/sign/{quote(bucket, safe='')}/{quote(path)}",
-        headers={"apikey": settings.secret_key, "x-request-id": request_id},
-        json={"expiresIn": expires_seconds},
-        repeatable=True,
+    response, body = _ask(
+        "POST", f"sign/{quote(bucket, safe='')}/{quote(path)}", {"expiresIn": expires_seconds}, request_id
     )
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
     answer = body if isinstance(body, dict) else {}
     # Storage says 400 with the true status in its body (supabase/storage, "not_found").
     status = answer.get("statusCode", response.status_code)
@@ -38,7 +31,40 @@ def signed_url(bucket: str, path: str, expires_seconds: int, request_id: str) ->
         raise object_not_found()
     signed = answer.get("signedURL")
     if not response.is_success or not isinstance(signed, str):
-        busy = response.status_code >= 500 or response.status_code == 429
-        code = "storage_unavailable" if busy else "storage_error"
-        raise Unavailable(code, cause=f"Storage says {response.status_code}")
-    return f"{settings.public_url}/storage/v1{signed}"
+        raise _failed(response)
+    return f"{config.settings().public_url}/storage/v1{signed}"
+
+
+def remove(bucket: str, paths: list[str], request_id: str) -> int:
+    """Removes objects, 1,000 at most; how many there were. Those that are gone already do no harm.
+
+    Raises Unavailable.
+    """
+    response, body = _ask("DELETE", quote(bucket, safe=""), {"prefixes": [*paths]}, request_id)
+    if not response.is_success or not isinstance(body, list):
+        raise _failed(response)
+    return len(body)
+
+
+def _ask(method: str, path: str, body: Mapping[str, JSON], request_id: str) -> tuple["httpx.Response", JSON]:
+    settings = config.settings()
+    if settings.secret_key is None:
+        raise config.MissingSettings(["SUPABASE_SECRET_KEY"])
+    response = upstream.send(
+        "storage",
+        method,
+        f"{settings.supabase_url}/storage/v1/object/{path}",
+        headers={"apikey": settings.secret_key, "x-request-id": request_id},
+        json=body,
+        repeatable=True,
+    )
+    try:
+        return response, response.json()
+    except ValueError:
+        return response, None
+
+
+def _failed(response: "httpx.Response") -> Unavailable:
+    busy = response.status_code >= 500 or response.status_code == 429
+    code = "storage_unavailable" if busy else "storage_error"
+    return Unavailable(code, cause=f"Storage says {response.status_code}")

@@ -45,6 +45,7 @@ class Attempt:
         self.claim = claim
         self._shop = shop
         self._work: asyncio.Task[str] | None = None
+        self._lease = Lease(lambda: shop.project.renew(claim), shop.lease_seconds)
         self._handed_back = False
 
     async def run(self) -> None:
@@ -68,10 +69,12 @@ class Attempt:
         if self._work is not None:
             self._work.cancel()
 
+    def look(self) -> None:
+        """Is the job still ours? Somebody says that it was cancelled."""
+        self._lease.look()
+
     async def _run_while_held(self) -> str:
-        claim, project = self.claim, self._shop.project
-        lease = Lease(lambda: project.renew(claim), self._shop.lease_seconds)
-        keeper = asyncio.create_task(lease.hold())
+        keeper = asyncio.create_task(self._lease.hold())
         self._work = asyncio.create_task(self._perform())
         if self._handed_back:
             self._work.cancel()

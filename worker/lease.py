@@ -1,14 +1,13 @@
 """A held lease: renewed in time, and the news when it is gone."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
 from worker.errors import LeaseLost, ProjectError, Refused, SignInRefused
-
-_LONGEST_PAUSE_SECONDS = 5.0  # a cancel is learnt from a renewal: so much later at most
 
 
 class Loss(Enum):
@@ -20,19 +19,27 @@ class Loss(Enum):
 
 
 class Lease:
-    """Renews at half its time, and every few seconds at least. A renewal without answer is repeated until the
+    """Renews at half its time, and when it is told to look. A renewal without answer is repeated until the
     lease's end by this machine's clock, counted from the sending of the last one that worked."""
 
     def __init__(self, renew: Callable[[], Awaitable[None]], seconds: float) -> None:
         self._renew = renew
         self._seconds = seconds
         self._ends = time.monotonic() + seconds
+        self._doubted = asyncio.Event()
+
+    def look(self) -> None:
+        """Renews now: somebody says that the job was cancelled."""
+        self._doubted.set()
 
     async def hold(self) -> Loss:
         """Returns only when the lease is gone."""
-        pause = usual = min(self._seconds / 2, _LONGEST_PAUSE_SECONDS)
+        pause = usual = self._seconds / 2
         while True:
-            await asyncio.sleep(min(pause, max(0.0, self._ends - time.monotonic())))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(pause, max(0.0, self._ends - time.monotonic()))):
+                    await self._doubted.wait()
+            self._doubted.clear()
             sent = time.monotonic()
             try:
                 async with asyncio.timeout(self._ends - sent):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
+from realtime.types import BroadcastPayload
 from websockets.exceptions import WebSocketException
 
 from sidejob import channels
@@ -32,6 +33,7 @@ class Live:
     """One socket: it listens on the executor's topics, and speaks on the agent's own.
 
     token: a fresh access token. state: what presence and `agent.status` show. wake: there may be work.
+    cancelled: somebody cancelled a job in the hands of one of the executor's workers.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Live:
         state: Callable[[], State],
         figures: Callable[[], State],
         wake: Callable[[], None],
+        cancelled: Callable[[str], None],
         every_seconds: float,
     ) -> None:
         self._url = f"{url}/realtime/v1"
@@ -56,6 +59,7 @@ class Live:
         self._state = state
         self._figures = figures
         self._wake = wake
+        self._cancelled = cancelled
         self._every_seconds = every_seconds
         self._changed = asyncio.Event()
         self.listening = False
@@ -107,6 +111,7 @@ class Live:
             for topic in self._executors:
                 channel = client.channel(topic, _private())
                 channel.on_broadcast("task.assign", lambda _: self._wake())
+                channel.on_broadcast("task.cancel", self._on_cancel)
                 await _subscribe(channel, lost)
             agent = client.channel(self._agent, _private(presence_key=self._agent_id))
             await _subscribe(agent, lost)
@@ -114,6 +119,9 @@ class Live:
             await _close(client)
             raise
         return client, agent, lost
+
+    def _on_cancel(self, message: BroadcastPayload) -> None:
+        self._cancelled(str(message["payload"].get("jobId")))
 
     async def _speak(
         self, client: AsyncRealtimeClient, agent: AsyncRealtimeChannel, lost: asyncio.Event

@@ -1,6 +1,6 @@
 """Supabase as the worker sees it: the queue's transitions, Storage, the function that takes results."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -137,12 +137,29 @@ class Project:
         )
         return str(_one(answer)["status"])
 
-    async def sweep(self) -> int:
-        """Puts expired leases of anybody back into the queue; returns how many."""
-        return int(await self._rpc("release_expired_leases") or 0)
+    async def tend(self) -> Mapping[str, Any]:
+        """Looks after the queue: expired leases, schedules, what is too old. What was done, as `tend_queue`
+        tells it."""
+        return dict(_one(await self._rpc("tend_queue")))
 
-    async def heartbeat(self, agent_id: str, status: str, running: int, metrics: Mapping[str, Any]) -> None:
-        await self._rpc(
+    async def sweep_artifacts(self) -> int:
+        """Has the stored files removed that nobody needs; returns how many. Raises NoFunctions."""
+        removed, after = 0, ""
+        while True:
+            answer = await self._post("artifacts-sweep", {"after": after})
+            if answer.status_code != 200:
+                raise _answered(answer)
+            body = answer.json()
+            removed += int(body["removed"])
+            if body["scannedTo"] is None:
+                return removed
+            after = str(body["scannedTo"])
+
+    async def heartbeat(
+        self, agent_id: str, status: str, running: int, metrics: Mapping[str, Any]
+    ) -> Sequence[str]:
+        """Returns the ids of jobs that were cancelled in this process's hands lately."""
+        answer = await self._rpc(
             "worker_heartbeat",
             agent_id=agent_id,
             executor_id=self._settings.executor_id,
@@ -152,6 +169,7 @@ class Project:
             version=VERSION,
             metrics=dict(metrics),
         )
+        return [str(job_id) for job_id in _one(answer)["cancelled"]]
 
     async def upload(self, path: str, content: bytes | Path, mime: str) -> None:
         """Stores an object; over an older one of the same path, so that it may be repeated."""
@@ -181,14 +199,24 @@ class Project:
             "giveUp": report.give_up or None,
         }
         body = {name: value for name, value in body.items() if value is not None}
-        url = f"{self._settings.functions_url}/task-result"
+        answer = await self._post("task-result", body)
+        told = _json(answer)
+        if answer.status_code == 200 and "status" in told:
+            return str(told["status"])
+        raise _answered(answer)
 
-        async def send(token: str) -> str:
+    async def _post(self, function: str, body: Mapping[str, Any]) -> httpx.Response:
+        url = f"{self._settings.functions_url}/{function}"
+
+        async def send(token: str) -> httpx.Response:
             headers = {"Authorization": f"Bearer {token}", "apikey": self._settings.publishable_key}
             try:
-                return _result_status(await self._http.post(url, json=body, headers=headers))
+                answer = await self._http.post(url, json=body, headers=headers)
             except httpx.ConnectError as error:
                 raise NoFunctions("nobody listens at FUNCTIONS_URL") from error
+            if answer.status_code == 401:
+                raise _answered(answer)
+            return answer
 
         return await self._signed(send)
 
@@ -243,21 +271,24 @@ def _translated(error: APIError) -> ProjectError:
     return Refused(code, message)
 
 
-def _result_status(answer: httpx.Response) -> str:
+def _json(answer: httpx.Response) -> dict[str, Any]:
     try:
         body = answer.json()
     except ValueError:
         body = None
-    body = body if isinstance(body, dict) else {}
+    return body if isinstance(body, dict) else {}
+
+
+def _answered(answer: httpx.Response) -> ProjectError:
+    """What an answer of a function says that is not the one hoped for."""
+    body = _json(answer)
     status, code = answer.status_code, str(body.get("code", answer.status_code))
-    if status == 200 and "status" in body:
-        return str(body["status"])
     if status == 409 and code == "lease_lost":
         details = body.get("details")
-        raise LeaseLost(str(details.get("status", "unknown")) if isinstance(details, dict) else "unknown")
+        return LeaseLost(str(details.get("status", "unknown")) if isinstance(details, dict) else "unknown")
     if status in (404, 503):
-        raise NoFunctions(f"task-result answered {status}")
-    raise _refusal(502 if status < 400 else status, code, str(body.get("error", ""))[:500])
+        return NoFunctions(f"a function answered {status}")
+    return _refusal(502 if status < 400 else status, code, str(body.get("error", ""))[:500])
 
 
 def _one(answer: Any) -> Any:

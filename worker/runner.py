@@ -1,4 +1,4 @@
-"""The worker's life: claim into free slots, sweep, beat, drain."""
+"""The worker's life: claim into free slots, tend the queue, beat, drain."""
 
 import asyncio
 import logging
@@ -54,6 +54,7 @@ class Runner:
         self._answering = False
         self._turned = time.monotonic()
         self._sweep_at = 0.0
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Ends when drained: no job in work, none claimed. Raises SignInRefused or Refused if sign-in or
@@ -66,9 +67,10 @@ class Runner:
             await self._claim_until_draining()
             await self._finish_or_hand_back()
         finally:
-            for task in beating:
+            ending = [*beating, *filter(None, [self._sweeping])]
+            for task in ending:
                 task.cancel()
-            await asyncio.wait(beating, timeout=_LAST_WORD_SECONDS)
+            await asyncio.wait(ending, timeout=_LAST_WORD_SECONDS)
             await self._say("offline")
             log.info("drained")
 
@@ -84,6 +86,12 @@ class Runner:
         """Looks at the queue now, and once more a little later."""
         self._hinted = True
         self._woken.set()
+
+    def look(self, job_id: str) -> None:
+        """Somebody says that this job was cancelled."""
+        for attempt in self._attempts:
+            if attempt.claim.job.id == job_id:
+                attempt.look()
 
     def alive(self) -> bool:
         return time.monotonic() - self._turned < _STALLED_SECONDS or self._draining.is_set()
@@ -140,6 +148,7 @@ class Runner:
             state=self._state,
             figures=lambda: {"running": len(self._attempts), **self._figures()},
             wake=self.wake,
+            cancelled=self.look,
             every_seconds=max(5.0, settings.heartbeat_seconds),
         )
         return [asyncio.create_task(self._live.run())]
@@ -175,7 +184,7 @@ class Runner:
                 if free and self._browser_ready() and await self._claim(free):
                     # There may be more: look again as soon as there is a free slot, and that may be now.
                     pause = _LONGEST_PAUSE_SECONDS if self._full else 0.0
-                await self._sweep()
+                await self._tend()
                 self._answer(True)
                 pauses = delays(1, _LONGEST_PAUSE_SECONDS)
             except ProjectError as error:
@@ -224,13 +233,23 @@ class Runner:
             log.info("the queue answers")
         self._answering = answering
 
-    async def _sweep(self) -> None:
+    async def _tend(self) -> None:
         if time.monotonic() < self._sweep_at:
             return
         self._sweep_at = time.monotonic() + self._settings.sweep_seconds * random.uniform(0.75, 1.25)
-        if swept := await self._project.sweep():
-            self._metrics.add("swept_leases_total", swept)
-            log.info("put expired leases back", extra={"fields": {"count": swept}})
+        done = await self._project.tend()
+        if released := done["released"]:
+            self._metrics.add("swept_leases_total", released)
+            log.info("put expired leases back", extra={"fields": {"count": released}})
+        if done["sweep_objects"] and (self._sweeping is None or self._sweeping.done()):
+            self._sweeping = asyncio.create_task(self._sweep_artifacts())
+
+    async def _sweep_artifacts(self) -> None:
+        try:
+            if removed := await self._project.sweep_artifacts():
+                log.info("removed files that nobody needs", extra={"fields": {"count": removed}})
+        except ProjectError as error:
+            log.warning("stored files were not swept (the next sweep finds them): %s", error)
 
     async def _finish_or_hand_back(self) -> None:
         log.info("draining", extra={"fields": {"running": len(self._attempts)}})
@@ -251,7 +270,11 @@ class Runner:
     async def _say(self, status: str) -> None:
         try:
             async with asyncio.timeout(_LAST_WORD_SECONDS):
-                await self._project.heartbeat(self.agent_id, status, len(self._attempts), self._figures())
+                cancelled = await self._project.heartbeat(
+                    self.agent_id, status, len(self._attempts), self._figures()
+                )
+            for job_id in cancelled:
+                self.look(job_id)
         except (ProjectError, TimeoutError) as error:
             log.debug("no heartbeat: %s", error)
 

@@ -6,17 +6,9 @@ from sidejob.errors import Unavailable
 
 
 def metrics_overview(call: Call) -> Reply:
-    """`{ok, counts, oldestQueuedSeconds, latest, ts}` over the workspaces of the caller."""
+    """Counts, depths by executor and type, times and throughput over the workspaces of the caller."""
     call.query.only()
     overview = call.database.call("metrics_overview", {}, repeatable=True)
     if not isinstance(overview, dict):
         raise Unavailable("database_error", cause="metrics_overview gave no object")
-    return Reply(
-        {
-            "ok": True,
-            "counts": overview["counts"],
-            "oldestQueuedSeconds": overview["oldestQueuedSeconds"],
-            "latest": overview["latest"],
-            "ts": clock.now(),
-        }
-    )
+    return Reply({"ok": True, **overview, "ts": clock.now()})

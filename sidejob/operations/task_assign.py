@@ -29,6 +29,11 @@ def task_assign(call: Call) -> Reply:
             "job_id": str(body.job_id) if body.job_id else None,
             "workspace_id": str(body.workspace_id) if body.workspace_id else None,
             "trace_id": call.trace_id,
+            "backoff_seconds": body.backoff_seconds,
+            "backoff_max_seconds": body.backoff_max_seconds,
+            "unique_seconds": body.unique_seconds,
+            "depends_on": [str(parent) for parent in body.depends_on] or None,
+            "on_parent_failure": body.on_parent_failure,
         },
         repeatable=bool(key or body.job_id),
     )

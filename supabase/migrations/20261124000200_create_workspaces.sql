@@ -4,8 +4,10 @@
 create table public.workspaces (
   id uuid primary key default gen_random_uuid(),
   name text not null,
+  retention_days int default 30,  -- how long what has ended is kept; null for ever
   created_at timestamptz not null default now(),
-  constraint workspace_name_is_1_to_100_characters check (char_length(name) between 1 and 100)
+  constraint workspace_name_is_1_to_100_characters check (char_length(name) between 1 and 100),
+  constraint retention_days_is_1_to_3650 check (retention_days between 1 and 3650)
 );
 
 create table public.workspace_members (
@@ -68,13 +70,37 @@ begin
   perform sidejob.refuse('SJ200', 'workspace_id: there is no such workspace', 'Name a workspace that you are a member of.');
 end $$;
 
-revoke execute on function sidejob.workspaces_as, sidejob.my_workspaces, sidejob.my_default_workspace, sidejob.readable_workspaces, sidejob.require_role from public;
+-- Raises SJ201 for a caller who is a worker of no workspace.
+create function sidejob.require_worker() returns void
+language plpgsql stable set search_path = '' as $$
+begin
+  if not exists (select sidejob.workspaces_as('worker')) then
+    perform sidejob.refuse('SJ201', 'only a worker may do this', 'Sign in as a user whose workspace role is worker.');
+  end if;
+end $$;
+
+-- The workspace that a call speaks of: the one named, else the caller's default one, if his role there allows it.
+create function sidejob.require_home(workspace uuid, variadic roles text[]) returns uuid
+language plpgsql stable set search_path = '' as $$
+declare
+  home uuid := coalesce(workspace, sidejob.my_default_workspace());
+begin
+  if home is null then
+    perform sidejob.refuse('SJ102', 'workspace_id: you have no default workspace',
+      'Send workspace_id, or choose a default with set_default_workspace.');
+  end if;
+  perform sidejob.require_role(home, variadic roles);
+  return home;
+end $$;
+
+revoke execute on function sidejob.workspaces_as, sidejob.my_workspaces, sidejob.my_default_workspace, sidejob.readable_workspaces, sidejob.require_role,
+  sidejob.require_home, sidejob.require_worker from public;
 grant execute on function sidejob.workspaces_as, sidejob.my_workspaces, sidejob.my_default_workspace, sidejob.readable_workspaces
   to authenticated, service_role;
 
 create policy "members see their workspaces" on public.workspaces for select to authenticated
   using (id in (select sidejob.my_workspaces()));
-create policy "owners rename their workspaces" on public.workspaces for update to authenticated
+create policy "owners settle their workspaces" on public.workspaces for update to authenticated
   using (id in (select sidejob.workspaces_as('owner'))) with check (id in (select sidejob.workspaces_as('owner')));
 
 create policy "everyone sees his own membership, owners see all" on public.workspace_members for select to authenticated
@@ -88,7 +114,7 @@ create policy "owners change people's roles" on public.workspace_members for upd
 create policy "owners remove people" on public.workspace_members for delete to authenticated
   using (role <> 'worker' and workspace_id in (select sidejob.workspaces_as('owner')));
 
-grant select, update (name) on public.workspaces to authenticated;
+grant select, update (name, retention_days) on public.workspaces to authenticated;
 grant select, insert (workspace_id, user_id, role), update (role), delete on public.workspace_members to authenticated;
 grant select, insert, update, delete on public.workspaces, public.workspace_members to service_role;
 

@@ -22,7 +22,10 @@ create table public.jobs (
   attempts int not null default 0,                    -- claims so far; a part of the fence, so it never goes down
   released int not null default 0,                    -- attempts handed back, which cost nothing
   max_attempts int not null default 3,
+  backoff_seconds int not null default 5,             -- before the second attempt; doubled before each later one
+  backoff_max_seconds int not null default 3600,      -- but never more than this
   blocked_by int not null default 0,                  -- jobs that this one waits for
+  awaited boolean not null default false,             -- other jobs wait for this one
   next_run_at timestamptz not null default now(),     -- not before
   lease_owner uuid,                                   -- the Auth user who holds, or last held, the lease
   lease_hash bytea,                                   -- SHA-256 of the lease token, which only the claim's answer carries; it stays after the
@@ -53,6 +56,8 @@ create table public.jobs (
   constraint idempotency_key_is_1_to_200_characters check (char_length(idempotency_key) between 1 and 200),
   constraint trace_id_is_32_hex_digits check (trace_id ~ '^[0-9a-f]{32}$'),
   constraint max_attempts_is_1_to_25 check (max_attempts between 1 and 25),
+  constraint backoff_seconds_is_0_to_86400 check (backoff_seconds between 0 and 86400),
+  constraint backoff_max_seconds_is_backoff_seconds_to_604800 check (backoff_max_seconds between backoff_seconds and 604800),
   constraint released_is_0_to_attempts check (released between 0 and attempts),
   constraint blocked_by_is_not_negative check (blocked_by >= 0),
   constraint next_run_at_is_before_2100 check (next_run_at < '2100-01-01 00:00:00+00'),
@@ -72,13 +77,15 @@ create table public.jobs (
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.02);
 
 -- updated_at, lease_until and progress stand in no index, so that a renewal can be a HOT update.
-create index jobs_ready on public.jobs (workspace_id, executor_id, priority desc, next_run_at, id)
-  where status = 'queued' and blocked_by = 0;                                          -- which job is next?
-create index jobs_in_flight on public.jobs (id) where status in ('assigned', 'running');  -- whose lease ran out?
+create index jobs_ready on public.jobs (workspace_id, executor_id, blocked_by, priority desc, next_run_at, id, type collate "C")
+  where status = 'queued';                                                             -- which job is next? how many wait, of which type?
+create index jobs_in_flight on public.jobs (workspace_id, executor_id, id)
+  where status in ('assigned', 'running');                                             -- whose lease ran out? how many run?
 create unique index jobs_idempotency on public.jobs (workspace_id, idempotency_key)
   where idempotency_key is not null;                                                   -- was this asked before?
 create index jobs_recent on public.jobs (workspace_id, created_at desc, id desc);      -- what is on page N?
-create index jobs_finished on public.jobs (finished_at) where finished_at is not null; -- what ended since, what may go?
+create index jobs_finished on public.jobs (workspace_id, finished_at)
+  where finished_at is not null;                                                       -- what ended since? what may go?
 
 alter table public.jobs enable row level security;
 revoke all on public.jobs from public, anon, authenticated, service_role;
@@ -91,7 +98,7 @@ create policy "members and owners enqueue" on public.jobs for insert to authenti
   with check (workspace_id in (select sidejob.workspaces_as('member', 'owner')));
 
 -- A plain INSERT over REST may set what enqueue_job may set. Every other column must be left as it starts:
--- null, zero or the present time.
+-- null, zero, false or the present time.
 create function sidejob.admit_job() returns trigger
 language plpgsql set search_path = '' as $$
 declare
@@ -101,8 +108,8 @@ begin
     perform sidejob.refuse('SJ101', 'status: a new job is always queued', 'Leave status out, or send "queued".');
   end if;
   select given.key into reserved
-    from jsonb_each(to_jsonb(new) - '{id,workspace_id,type,status,executor_id,payload,priority,max_attempts,next_run_at,idempotency_key}'::text[]) as given
-   where given.value not in ('null', '0', to_jsonb(now()))
+    from jsonb_each(to_jsonb(new) - '{id,workspace_id,type,status,executor_id,payload,priority,max_attempts,backoff_seconds,backoff_max_seconds,next_run_at,idempotency_key}'::text[]) as given
+   where given.value not in ('null', '0', 'false', to_jsonb(now()))
    order by given.key limit 1;
   if reserved is not null then
     perform sidejob.refuse('SJ101', format('%s: this column is written by the queue alone', reserved),

@@ -27,19 +27,21 @@ grant select on public.job_events to authenticated, service_role;
 create policy "members see their workspaces' events" on public.job_events for select to authenticated
   using (workspace_id in (select sidejob.my_workspaces()));
 
--- Jobs that failed for good, kept with what is needed to run them again.
+-- Jobs that failed for good. What it takes to run one again is its job, which stays as long as the letter does.
 create table public.dead_letters (
   id bigint primary key generated always as identity,
-  job_id uuid not null unique,
+  job_id uuid not null unique references public.jobs (id) on delete cascade,
   workspace_id uuid not null,
   reason text not null,                -- attempts_exhausted | gave_up | lease_expired
   error jsonb,
   payload jsonb not null,
-  retries int not null default 0,
+  retries int not null default 0,      -- 1 once it was run again: a new job, once
   retried_at timestamptz,
+  retried_as uuid,                     -- that job
   created_at timestamptz not null default now(),
   constraint reason_is_known check (reason in ('attempts_exhausted', 'gave_up', 'lease_expired')),
-  constraint retried_at_when_retried check ((retries > 0) = (retried_at is not null))
+  constraint retried_once_at_most check (retries in (0, 1)),
+  constraint retried_at_when_retried check ((retries > 0) = (retried_at is not null) and (retries > 0) = (retried_as is not null))
 );
 create index dead_letters_recent on public.dead_letters (workspace_id, created_at desc, id desc);  -- what is on page N?
 
@@ -50,7 +52,8 @@ grant select on public.dead_letters to authenticated, service_role;
 create policy "members and owners see dead letters" on public.dead_letters for select to authenticated
   using (workspace_id in (select sidejob.workspaces_as('member', 'owner')));
 
--- A move of status takes the next seq; a last failure takes two, one for job.failed and one for job.dead_lettered.
+-- A move of status takes the next seq. Two moves at once take two: a last failure is job.failed and job.dead_lettered, a claim
+-- that starts the job as well job.claimed and job.started.
 create function sidejob.step_event() returns trigger
 language plpgsql set search_path = '' as $$
 begin
@@ -58,7 +61,8 @@ begin
     new.event_seq := 1;
     new.last_event := 'job.queued';
   else
-    new.event_seq := old.event_seq + case new.last_event when 'job.dead_lettered' then 2 else 1 end;
+    new.event_seq := old.event_seq + case when new.last_event = 'job.dead_lettered' or (new.last_event = 'job.started' and old.status = 'queued')
+      then 2 else 1 end;
   end if;
   return new;
 end $$;
@@ -66,15 +70,21 @@ revoke execute on function sidejob.step_event from public;
 
 create function sidejob.write_event() returns trigger
 language plpgsql security definer set search_path = '' as $$
+declare
+  detail jsonb := coalesce(new.last_detail, '{}');
 begin
   if new.last_event = 'job.dead_lettered' then
     insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
-    values (new.id, new.workspace_id, new.event_seq - 1, 'job.failed', new.attempts, coalesce(new.last_detail, '{}'));
+    values (new.id, new.workspace_id, new.event_seq - 1, 'job.failed', new.attempts, detail);
     insert into public.dead_letters (job_id, workspace_id, reason, error, payload)
     values (new.id, new.workspace_id, new.last_detail ->> 'reason', new.error, new.payload);
+  elsif new.last_event = 'job.started' and new.last_detail is not null then
+    insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
+    values (new.id, new.workspace_id, new.event_seq - 1, 'job.claimed', new.attempts, detail);
+    detail := '{}';
   end if;
   insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
-  values (new.id, new.workspace_id, new.event_seq, new.last_event, new.attempts, coalesce(new.last_detail, '{}'));
+  values (new.id, new.workspace_id, new.event_seq, new.last_event, new.attempts, detail);
   return null;
 end $$;
 revoke execute on function sidejob.write_event from public;

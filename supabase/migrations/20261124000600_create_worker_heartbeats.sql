@@ -28,11 +28,12 @@ grant select on public.worker_heartbeats_v2 to authenticated, service_role;
 create policy "members see their workspaces' workers" on public.worker_heartbeats_v2 for select to authenticated
   using (workspace_id in (select sidejob.my_workspaces()));
 
--- "I am alive." A worker of several workspaces shows up in his default one, else in the oldest.
+-- "I am alive." A worker of several workspaces shows up in his default one, else in the oldest. cancelled: jobs that were taken from
+-- this process in the last ten minutes, the longest time of a lease, by somebody who cancelled them.
 create function public.worker_heartbeat(
   agent_id text, executor_id text default 'default', status text default 'idle', running int default 0,
   capacity int default 1, version text default null, metrics jsonb default '{}',
-  out worker_id text, out ts timestamptz)
+  out worker_id text, out ts timestamptz, out cancelled uuid[])
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
@@ -45,6 +46,7 @@ begin
   end if;
   worker_heartbeat.worker_id := membership.worker_id;
   worker_heartbeat.ts := clock_timestamp();
+  perform set_config('synchronous_commit', 'off', true);  -- should the server crash, the next one makes it good
   insert into public.worker_heartbeats_v2 as beat
     (worker_id, agent_id, workspace_id, executor_id, status, running, capacity, version, metrics, last_seen)
   values (membership.worker_id, worker_heartbeat.agent_id, membership.workspace_id, worker_heartbeat.executor_id, worker_heartbeat.status,
@@ -56,6 +58,10 @@ begin
   if not found then
     perform sidejob.refuse('SJ303', 'agent_id: another worker uses this name', 'Give each process a name of its own, for example worker_id and a random part.');
   end if;
+  worker_heartbeat.cancelled := array(
+    select c.job_id from sidejob.cancellations c
+     where c.worker_id = membership.worker_id and (c.agent_id is null or c.agent_id = worker_heartbeat.agent_id)
+       and c.cancelled_at > worker_heartbeat.ts - interval '10 minutes' order by c.cancelled_at);
 end $$;
 
 -- Workers heard of in the last 20 seconds, by the database's clock, who have not said goodbye.

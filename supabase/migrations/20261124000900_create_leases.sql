@@ -34,10 +34,10 @@ begin
   end if;
 end $$;
 
--- Seconds before attempt n + 1: 5, 10, 20, … up to an hour, the upper half of each at random.
-create function sidejob.retry_delay(attempt int) returns interval
+-- Seconds before the next attempt: the base, doubled for each attempt after the first, up to the cap; the upper half of it at random.
+create function sidejob.retry_delay(attempt int, base int, cap int) returns interval
 language sql volatile set search_path = '' as $$
-  select make_interval(secs => least(3600, 5 * 2 ^ least(attempt - 1, 12)) * (1 + random()) / 2)
+  select make_interval(secs => least(cap, base * 2 ^ least(attempt - 1, 24)) * (1 + random()) / 2)
 $$;
 
 -- What a claim answers: the job, and once only the token of its lease.
@@ -47,60 +47,178 @@ create type public.claimed_job as (
   lease_until timestamptz, next_run_at timestamptz, created_by uuid, trace_id text, created_at timestamptz, updated_at timestamptz
 );
 
--- Takes up to max_jobs due jobs of the caller's workspaces under a lease each, highest priority and longest due first.
+-- What a worker asks for when it claims.
+create type sidejob.claim as (executor_id text, lease_seconds int, type_prefix text, agent_id text, start boolean);
+
+-- Takes up to `wanted` due jobs of one workspace: the highest priority first, and within one the longest due. A job gains one priority
+-- for each minute that the first of its priority has been due, so that none waits for ever.
+-- Each priority is a range of its own in the index: far-off jobs of a high one are never read. Types sort below '~', so the range
+-- from a prefix to the prefix and '~' is what begins with it.
+create function sidejob.take_due(workspace uuid, worker_id text, claim sidejob.claim, wanted int, barred text[]) returns setof public.claimed_job
+language plpgsql set search_path = '' as $$
+#variable_conflict use_column
+declare
+  ts timestamptz := clock_timestamp();  -- a variable, since a volatile call could be no bound of an index range
+  first_type text := coalesce(claim.type_prefix, '');
+  last_type text := coalesce(claim.type_prefix, '') || '~';
+  level smallint := 32767;
+  due_since timestamptz;
+  levels smallint[] := '{}';
+  ranks numeric[] := '{}';
+  got int;
+begin
+  loop
+    select j.priority, j.next_run_at into level, due_since from public.jobs j
+     where j.workspace_id = workspace and j.executor_id = claim.executor_id and j.status = 'queued' and j.blocked_by = 0 and j.priority < level
+       and j.type collate "C" >= first_type and j.type collate "C" < last_type
+     order by j.priority desc, j.next_run_at, j.id limit 1;
+    exit when not found;
+    if due_since <= ts then
+      levels := levels || level;
+      ranks := ranks || (level + floor(extract(epoch from ts - due_since) / 60));
+    end if;
+    exit when level = 0;
+  end loop;
+  if cardinality(levels) > 1 then
+    select array_agg(l order by r desc, l desc) into levels from unnest(levels, ranks) as ranked (l, r);
+  end if;
+
+  foreach level in array levels loop
+    return query
+      with due as materialized (
+        select j.id, gen_random_uuid()::text as token from public.jobs j
+         where j.workspace_id = workspace and j.executor_id = claim.executor_id and j.status = 'queued' and j.blocked_by = 0
+           and j.priority = level and j.next_run_at <= ts and j.type collate "C" >= first_type and j.type collate "C" < last_type
+           and (barred = '{}' or not exists (select from unnest(barred) as prefix where starts_with(j.type, prefix)))
+         order by j.next_run_at, j.id limit wanted for update skip locked),
+      taken as (
+        update public.jobs j set status = case when claim.start then 'running' else 'assigned' end, attempts = j.attempts + 1,
+               worker_id = take_due.worker_id, agent_id = claim.agent_id, lease_owner = auth.uid(), lease_hash = sidejob.hash_lease(due.token),
+               lease_until = ts + make_interval(secs => claim.lease_seconds), updated_at = ts, progress = null,
+               started_at = case when claim.start then ts end,
+               last_event = case when claim.start then 'job.started' else 'job.claimed' end,
+               last_detail = jsonb_build_object('worker_id', take_due.worker_id, 'agent_id', claim.agent_id, 'lease_owner', auth.uid())
+          from due where j.id = due.id
+        returning j.*, due.token)
+      select t.id, t.workspace_id, t.type, t.status, t.executor_id, t.worker_id, t.agent_id, t.priority, t.payload, t.error,
+             t.checkpoint, t.idempotency_key, t.attempts, t.attempts, t.released, t.max_attempts, t.lease_owner, t.token,
+             t.lease_until, t.next_run_at, t.created_by, t.trace_id, t.created_at, t.updated_at
+        from taken t order by t.next_run_at, t.id;
+    get diagnostics got = row_count;
+    wanted := wanted - got;
+    exit when wanted = 0;
+  end loop;
+end $$;
+
+-- The same within the workspace's limits, whose rows the caller has locked. Each round takes at most what the tightest limit that is
+-- not used up leaves room for.
+create function sidejob.take_limited(workspace uuid, worker_id text, claim sidejob.claim, wanted int) returns setof public.claimed_job
+language plpgsql set search_path = '' as $$
+#variable_conflict use_column
+declare
+  ts timestamptz := clock_timestamp();
+  ids uuid[] := '{}';
+  prefixes text[] := '{}';
+  room int[] := '{}';
+  begun int[] := '{}';
+  bound record;
+  taken public.claimed_job;
+  round int;
+  got int;
+begin
+  for bound in
+    select l.* from public.job_limits l where l.workspace_id = workspace and (l.executor_id is null or l.executor_id = claim.executor_id)
+  loop
+    ids := ids || bound.id;
+    prefixes := prefixes || bound.type_prefix;
+    begun := begun || 0;
+    room := room || least(
+      bound.max_running - (
+        select count(*)::int from public.jobs j
+         where j.workspace_id = workspace and j.status in ('assigned', 'running') and (bound.executor_id is null or j.executor_id = bound.executor_id)
+           and starts_with(j.type, bound.type_prefix)),
+      bound.max_starts - (select count(*)::int from unnest(bound.starts) as start where start > ts - make_interval(secs => bound.per_seconds)));
+  end loop;
+
+  while wanted > 0 loop
+    round := least(wanted, (select min(r) from unnest(room) as r where r > 0));
+    got := 0;
+    for taken in select * from sidejob.take_due(workspace, worker_id, claim, round,
+      (select coalesce(array_agg(p), '{}') from unnest(prefixes, room) as used (p, r) where r <= 0))
+    loop
+      got := got + 1;
+      for i in 1 .. cardinality(ids) loop
+        if starts_with(taken.type, prefixes[i]) then
+          room[i] := room[i] - 1;
+          begun[i] := begun[i] + 1;
+        end if;
+      end loop;
+      return next taken;
+    end loop;
+    wanted := wanted - got;
+    exit when got < round;
+  end loop;
+
+  update public.job_limits l
+     set starts = (select coalesce(array_agg(start order by start), '{}') from unnest(l.starts) as start where start > ts - make_interval(secs => l.per_seconds))
+                  || array_fill(ts, array[b])
+    from unnest(ids, begun) as used (id, b)
+   where l.id = used.id and l.max_starts is not null and b > 0;
+end $$;
+
+-- Takes up to max_jobs due jobs of the caller's workspaces under a lease each; start says that their handlers begin at once.
+-- A worker of several workspaces gives each its share, and what one leaves to the others; who has least in hand comes first.
 -- Raises SJ100 for an argument out of range, SJ201 for a caller who is no worker. An empty queue is no row.
 create function public.claim_jobs(
-  executor_id text default 'default', max_jobs int default 1, lease_seconds int default 60, type_prefix text default null, agent_id text default null)
+  executor_id text default 'default', max_jobs int default 1, lease_seconds int default 60, type_prefix text default null, agent_id text default null,
+  start boolean default false)
 returns setof public.claimed_job
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
+  claim sidejob.claim := row(executor_id, lease_seconds, type_prefix, agent_id, coalesce(start, false));
   membership record;
-  ts timestamptz := clock_timestamp();  -- a variable, since a volatile call could be no bound of an index range
-  level smallint;
+  limited boolean;
   wanted int := claim_jobs.max_jobs;
+  share int;
   got int;
 begin
+  perform sidejob.require_worker();
   perform sidejob.require_lease_seconds(claim_jobs.lease_seconds);
   if wanted is null or wanted not between 1 and 1000 then
     perform sidejob.refuse('SJ100', 'max_jobs: must be 1 to 1000', 'Claim as many as you have hands for.');
   end if;
+  -- Who claims under limits holds them until the commit, so that two together cannot pass one; all at once and in order, so that
+  -- two cannot wait for each other.
+  perform from public.job_limits l
+   where l.workspace_id in (select sidejob.workspaces_as('worker')) and (l.executor_id is null or l.executor_id = claim_jobs.executor_id)
+   order by l.id for update;
+  limited := found;
   for membership in
-    select m.workspace_id, m.worker_id from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker' order by random()
+    with mine as materialized (
+      select m.workspace_id, m.worker_id, count(*) over () as workspaces from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker'),
+    ranked as (
+      select mine.*, case when mine.workspaces > 1 then (
+               select count(*) from public.jobs j
+                where j.workspace_id = mine.workspace_id and j.executor_id = claim_jobs.executor_id and j.status in ('assigned', 'running'))
+             end as in_hand, random() as lot
+        from mine)
+    -- twice round: first each one's share, then what is left
+    select ranked.*, round, row_number() over (partition by round order by in_hand, lot) as place
+      from ranked cross join generate_series(1, least(ranked.workspaces, 2)) as round order by round, in_hand, lot
   loop
-    level := 32767;
-    loop  -- one priority after the other, so that far-off jobs of a high one are never read
-      exit when wanted = 0;
-      select max(j.priority) into level from public.jobs j
-       where j.workspace_id = membership.workspace_id and j.executor_id = claim_jobs.executor_id
-         and j.status = 'queued' and j.blocked_by = 0 and j.priority < level;
-      exit when level is null;
-      return query
-        with due as materialized (
-          select j.id, gen_random_uuid()::text as token from public.jobs j
-           where j.workspace_id = membership.workspace_id and j.executor_id = claim_jobs.executor_id
-             and j.status = 'queued' and j.blocked_by = 0 and j.priority = level and j.next_run_at <= ts
-             and (claim_jobs.type_prefix is null or starts_with(j.type, claim_jobs.type_prefix))
-           order by j.next_run_at, j.id limit wanted for update skip locked),
-        taken as (
-          update public.jobs j set status = 'assigned', attempts = j.attempts + 1, worker_id = membership.worker_id, agent_id = claim_jobs.agent_id,
-                 lease_owner = auth.uid(), lease_hash = sidejob.hash_lease(due.token),
-                 lease_until = ts + make_interval(secs => claim_jobs.lease_seconds), updated_at = ts,
-                 progress = null, last_event = 'job.claimed',
-                 last_detail = jsonb_build_object('worker_id', membership.worker_id, 'agent_id', claim_jobs.agent_id, 'lease_owner', auth.uid())
-            from due where j.id = due.id
-          returning j.*, due.token)
-        select t.id, t.workspace_id, t.type, t.status, t.executor_id, t.worker_id, t.agent_id, t.priority, t.payload, t.error,
-               t.checkpoint, t.idempotency_key, t.attempts, t.attempts, t.released, t.max_attempts, t.lease_owner, t.token,
-               t.lease_until, t.next_run_at, t.created_by, t.trace_id, t.created_at, t.updated_at
-          from taken t order by t.next_run_at, t.id;
-      get diagnostics got = row_count;
-      wanted := wanted - got;
-    end loop;
+    continue when exists (
+      select from public.paused_executors p where p.workspace_id = membership.workspace_id and p.executor_id = claim_jobs.executor_id);
+    share := case membership.round when 1 then ceil(wanted::numeric / (membership.workspaces - membership.place + 1)) else wanted end;
+    if limited then
+      return query select * from sidejob.take_limited(membership.workspace_id, membership.worker_id, claim, share);
+    else
+      return query select * from sidejob.take_due(membership.workspace_id, membership.worker_id, claim, share, '{}');
+    end if;
+    get diagnostics got = row_count;
+    wanted := wanted - got;
+    exit when wanted = 0;
   end loop;
-  if membership is null then
-    perform sidejob.refuse('SJ201', 'only a worker claims jobs', 'Sign in as a user whose workspace role is worker.');
-  end if;
 end $$;
 
 create function public.claim_one_job(
@@ -152,6 +270,7 @@ language plpgsql security definer set search_path = '' as $$
 declare
   ts timestamptz := clock_timestamp();
 begin
+  perform set_config('synchronous_commit', 'off', true);  -- should the server crash, the next report makes it good
   update public.jobs j set progress = report_progress.progress, checkpoint = coalesce(report_progress.checkpoint, j.checkpoint), updated_at = ts,
          progress_at = case when now_stored then ts else j.progress_at end,
          event_seq = j.event_seq + now_stored::int,
@@ -188,84 +307,138 @@ begin
   end if;
 end $$;
 
--- Ends the attempt. ok: the job has succeeded, its artifacts are recorded in the same transaction. Not ok: it runs again at
+-- What a worker says of the end of an attempt.
+create type sidejob.report as (
+  job_id uuid, attempt int, lease_token text, ok boolean, result jsonb, error jsonb, artifacts jsonb, retry_at timestamptz, give_up boolean
+);
+
+-- Ends attempts. ok: the job has succeeded, its artifacts are recorded in the same transaction. Not ok: it runs again at
 -- retry_at (else after the usual delay) while attempts are left and give_up is false; then it has failed and is a dead letter.
+-- status is null for a report whose writer does not hold the lease: nothing is written for it.
 --
 -- The same report a second time changes nothing and answers the same. attempt and lease_token may both be left out by an older
 -- worker that knows neither: it must hold the lease, and no earlier attempt may have been its own, or a late report of that
 -- one could pass for this.
+create function sidejob.finish(reports sidejob.report[]) returns table (job_id uuid, attempt int, status text)
+language plpgsql set search_path = '' as $$
+#variable_conflict use_column
+declare
+  ts timestamptz := clock_timestamp();
+begin
+  if exists (select from unnest(reports) as r where r.ok is null) then
+    perform sidejob.refuse('SJ100', 'ok: must be true or false', 'Say whether the attempt succeeded.');
+  elsif exists (select from unnest(reports) as r where jsonb_typeof(r.artifacts) <> 'array') then
+    perform sidejob.refuse('SJ100', 'artifacts: must be a list', 'Send [] when there is none.');
+  elsif (select count(distinct r.job_id) from unnest(reports) as r) < cardinality(reports) then
+    perform sidejob.refuse('SJ100', 'job_id: each job may be reported once in a call', 'Send a repeated report in a call of its own.');
+  end if;
+  return query
+  with held as materialized (  -- in order, so that two reporters cannot wait for each other
+    select j.id, j.workspace_id, j.status, j.attempts, j.attempts - j.released as used, j.max_attempts, j.backoff_seconds, j.backoff_max_seconds,
+           j.result as old_result, j.error as old_error, j.last_event,
+           r.ok, r.result, r.error, coalesce(r.artifacts, '[]') as artifacts, r.retry_at, coalesce(r.give_up, false) as give_up
+      from unnest(reports) as r join public.jobs j on j.id = r.job_id
+     where j.lease_owner = auth.uid() and j.workspace_id in (select sidejob.workspaces_as('worker'))
+       and ((j.attempts = r.attempt and j.lease_hash = sidejob.hash_lease(r.lease_token))
+         or (r.attempt is null and r.lease_token is null and not exists (
+           select from public.job_events e where e.job_id = j.id and e.event_type = 'job.claimed' and e.attempt < j.attempts
+              and e.payload ->> 'lease_owner' = auth.uid()::text)))
+     order by j.id for update of j),
+  outcome as materialized (
+    select h.*,
+           case when h.status not in ('assigned', 'running') then null
+                when h.ok then 'succeeded'
+                when h.give_up or h.used >= h.max_attempts then 'failed'
+                else 'queued' end as next,
+           greatest(ts, coalesce(h.retry_at, ts + sidejob.retry_delay(h.used, h.backoff_seconds, h.backoff_max_seconds))) as run_at
+      from held h),
+  recorded as (  -- a row that the worker inserted itself is brought up to date
+    insert into public.artifacts (job_id, workspace_id, attempt, name, mime, size, sha256, bucket, path, width, height)
+    select o.id, o.workspace_id, o.attempts, a.name, coalesce(a.mime, 'application/octet-stream'), a.size, a.sha256,
+           coalesce(a.bucket, 'artifacts'), a.path, a.width, a.height
+      from outcome o cross join lateral jsonb_to_recordset(o.artifacts)
+        as a (name text, mime text, size bigint, sha256 text, bucket text, path text, width int, height int)
+     where o.next = 'succeeded'
+    on conflict on constraint artifact_name_once_an_attempt do update
+      set mime = excluded.mime, size = excluded.size, sha256 = excluded.sha256, path = excluded.path, width = excluded.width, height = excluded.height),
+  moved as (
+    update public.jobs j
+       set status = o.next, updated_at = ts, lease_until = null,
+           result = case o.next when 'succeeded' then o.result else j.result end,
+           error = case o.next when 'succeeded' then null else o.error end,
+           finished_at = case o.next when 'queued' then null else ts end,
+           started_at = case o.next when 'queued' then null else j.started_at end,
+           next_run_at = case o.next when 'queued' then o.run_at else j.next_run_at end,
+           last_event = case o.next when 'succeeded' then 'job.succeeded' when 'queued' then 'job.retry_scheduled' else 'job.dead_lettered' end,
+           last_detail = case o.next
+             when 'succeeded' then jsonb_build_object('artifacts', jsonb_array_length(o.artifacts))
+             when 'queued' then jsonb_build_object('error', o.error, 'next_run_at', o.run_at)
+             else jsonb_build_object('reason', case when o.give_up then 'gave_up' else 'attempts_exhausted' end, 'error', o.error) end
+      from outcome o where j.id = o.id and o.next is not null)
+  select r.job_id, r.attempt, coalesce(o.next, case  -- this very attempt has ended: the same report again, or another one too late?
+           when o.ok and o.status = 'succeeded' and o.old_result is not distinct from o.result then o.status
+           when not o.ok and o.last_event in ('job.retry_scheduled', 'job.dead_lettered') and o.old_error is not distinct from o.error then o.status end)
+    from unnest(reports) with ordinality as r (job_id, attempt, lease_token, ok, result, error, artifacts, retry_at, give_up, place)
+    left join outcome o on o.id = r.job_id
+   order by r.place;
+end $$;
+
+-- Ends an attempt, as said above. Raises SJ300 lease_lost.
 create function public.finish_job(
   inout job_id uuid, attempt int, lease_token text, ok boolean, result jsonb default null, error jsonb default null, artifacts jsonb default '[]',
   retry_at timestamptz default null, give_up boolean default false, out status text)
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
-  ts timestamptz := clock_timestamp();
-  nameless boolean := finish_job.attempt is null and finish_job.lease_token is null;
-  job public.jobs;
-  reason text;
+  report sidejob.report := row(job_id, attempt, lease_token, ok, result, error, artifacts, retry_at, give_up);
 begin
-  if finish_job.ok is null then
-    perform sidejob.refuse('SJ100', 'ok: must be true or false', 'Say whether the attempt succeeded.');
-  end if;
-  select * into job from public.jobs j
-   where j.id = finish_job.job_id and j.lease_owner = auth.uid() and j.workspace_id in (select sidejob.workspaces_as('worker'))
-     and ((j.attempts = finish_job.attempt and j.lease_hash = sidejob.hash_lease(finish_job.lease_token))
-       or (nameless and not exists (
-         select from public.job_events e where e.job_id = j.id and e.event_type = 'job.claimed' and e.attempt < j.attempts
-            and e.payload ->> 'lease_owner' = auth.uid()::text)))
-     for update;
-  if not found then
+  select f.status into finish_job.status from sidejob.finish(array[report]) as f;
+  if finish_job.status is null then
     perform sidejob.refuse_lost_lease(finish_job.job_id);
-  end if;
-
-  finish_job.status := job.status;
-  if job.status not in ('assigned', 'running') then  -- this very attempt has ended: the same report again, or another one too late?
-    if (finish_job.ok and job.status = 'succeeded' and job.result is not distinct from finish_job.result)
-      or (not finish_job.ok and job.last_event in ('job.retry_scheduled', 'job.dead_lettered') and job.error is not distinct from finish_job.error) then
-      return;
-    end if;
-    perform sidejob.refuse_lost_lease(finish_job.job_id);
-  end if;
-
-  if finish_job.ok then
-    finish_job.status := 'succeeded';
-    perform sidejob.record_artifacts(job, finish_job.artifacts);
-    update public.jobs j set status = 'succeeded', result = finish_job.result, error = null, lease_until = null, finished_at = ts, updated_at = ts,
-           last_event = 'job.succeeded', last_detail = jsonb_build_object('artifacts', jsonb_array_length(finish_job.artifacts))
-     where j.id = job.id;
-    return;
-  end if;
-
-  reason := case when finish_job.give_up then 'gave_up' when job.attempts - job.released >= job.max_attempts then 'attempts_exhausted' end;
-  if reason is null then
-    finish_job.status := 'queued';
-    finish_job.retry_at := greatest(coalesce(finish_job.retry_at, ts + sidejob.retry_delay(job.attempts - job.released)), ts);
-    update public.jobs j set status = 'queued', error = finish_job.error, next_run_at = finish_job.retry_at, lease_until = null, started_at = null,
-           updated_at = ts, last_event = 'job.retry_scheduled',
-           last_detail = jsonb_build_object('error', finish_job.error, 'next_run_at', finish_job.retry_at)
-     where j.id = job.id;
-  else
-    finish_job.status := 'failed';
-    update public.jobs j set status = 'failed', error = finish_job.error, lease_until = null, finished_at = ts, updated_at = ts,
-           last_event = 'job.dead_lettered', last_detail = jsonb_build_object('reason', reason, 'error', finish_job.error)
-     where j.id = job.id;
   end if;
 end $$;
 
--- Writes the artifact rows of a result. A row that the worker inserted itself is brought up to date.
-create function sidejob.record_artifacts(job public.jobs, artifacts jsonb) returns void
+-- Reads reports, a list of 1 to 1,000 objects with the arguments of finish_job. Raises SJ100.
+create function sidejob.read_reports(reports jsonb) returns sidejob.report[]
 language plpgsql set search_path = '' as $$
 begin
-  if jsonb_typeof(artifacts) is distinct from 'array' then
-    perform sidejob.refuse('SJ100', 'artifacts: must be a list', 'Send [] when there is none.');
+  if jsonb_typeof(reports) is distinct from 'array' or jsonb_array_length(reports) not between 1 and 1000 then
+    perform sidejob.refuse('SJ100', 'reports: must be a list of 1 to 1000', 'Send more in several calls.');
   end if;
-  insert into public.artifacts (job_id, workspace_id, attempt, name, mime, size, sha256, bucket, path, width, height)
-  select job.id, job.workspace_id, job.attempts, a.name, coalesce(a.mime, 'application/octet-stream'), a.size, a.sha256,
-         coalesce(a.bucket, 'artifacts'), a.path, a.width, a.height
-    from jsonb_to_recordset(artifacts) as a (name text, mime text, size bigint, sha256 text, bucket text, path text, width int, height int)
-  on conflict on constraint artifact_name_once_an_attempt do update
-    set mime = excluded.mime, size = excluded.size, sha256 = excluded.sha256, path = excluded.path, width = excluded.width, height = excluded.height;
+  return (select array_agg(r) from jsonb_populate_recordset(null::sidejob.report, reports) as r);
+end $$;
+
+-- Ends many attempts at once. Answers in the order of the reports, and a status of null means lease_lost: that report changed nothing,
+-- the others stand. A report that breaks a constraint fails the whole call.
+create function public.finish_jobs(reports jsonb) returns table (job_id uuid, attempt int, status text)
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform sidejob.require_worker();
+  return query select * from sidejob.finish(sidejob.read_reports(reports));
+end $$;
+
+-- Both halves of a busy worker's turn in one call: ends attempts, then claims. reports may be empty; no more than max_jobs are claimed, and
+-- none when it is 0. Answers {"finished": as finish_jobs, "claimed": as claim_jobs}.
+create function public.finish_and_claim(
+  reports jsonb default '[]', executor_id text default 'default', max_jobs int default 1, lease_seconds int default 60, type_prefix text default null,
+  agent_id text default null, start boolean default false)
+returns jsonb
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  finished jsonb := '[]';
+  claimed jsonb := '[]';
+begin
+  perform sidejob.require_worker();
+  if finish_and_claim.reports <> '[]' then
+    select jsonb_agg(to_jsonb(f)) into finished from sidejob.finish(sidejob.read_reports(finish_and_claim.reports)) as f;
+  end if;
+  if finish_and_claim.max_jobs is distinct from 0 then
+    select coalesce(jsonb_agg(to_jsonb(c)), '[]') into claimed
+      from public.claim_jobs(finish_and_claim.executor_id, finish_and_claim.max_jobs, finish_and_claim.lease_seconds, finish_and_claim.type_prefix,
+        finish_and_claim.agent_id, finish_and_claim.start) as c;
+  end if;
+  return jsonb_build_object('finished', finished, 'claimed', claimed);
 end $$;
 
 -- Takes up to max_jobs jobs away from workers who did not renew in time: back to the queue at once, or to the dead letters when
@@ -287,7 +460,7 @@ begin
     select j.id from public.jobs j
      where j.status in ('assigned', 'running') and j.lease_until < ts
        and (sidejob.caller_is_server() or j.workspace_id in (select sidejob.workspaces_as('worker')))
-     order by j.id limit max_jobs for update skip locked),
+     order by j.workspace_id, j.executor_id, j.id limit max_jobs for update skip locked),
   freed as (
     update public.jobs j set status = 'queued', error = failure, next_run_at = ts, lease_owner = null, lease_hash = null, lease_until = null,
            started_at = null, updated_at = ts, last_event = 'job.lease_expired', last_detail = jsonb_build_object('worker_id', j.worker_id)
@@ -300,9 +473,9 @@ begin
 end $$;
 
 revoke execute on function sidejob.hash_lease, sidejob.refuse_unknown_job, sidejob.refuse_lost_lease, sidejob.require_lease_seconds, sidejob.retry_delay,
-  sidejob.record_artifacts from public;
+  sidejob.take_due, sidejob.take_limited, sidejob.finish, sidejob.read_reports from public;
 revoke execute on function public.claim_jobs, public.claim_one_job, public.start_job, public.renew_lease, public.report_progress, public.release_job,
-  public.finish_job, public.release_expired_leases from public, anon, authenticated, service_role;
+  public.finish_job, public.finish_jobs, public.finish_and_claim, public.release_expired_leases from public, anon, authenticated, service_role;
 grant execute on function public.claim_jobs, public.claim_one_job, public.start_job, public.renew_lease, public.report_progress, public.release_job,
-  public.finish_job to authenticated;
+  public.finish_job, public.finish_jobs, public.finish_and_claim to authenticated;
 grant execute on function public.release_expired_leases to authenticated, service_role;

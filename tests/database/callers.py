@@ -35,9 +35,7 @@ class Caller:
 
     def rpc(self, name: str, **arguments: Any) -> list[Row]:
         listed = ", ".join(f"{key} => %({key})s" for key in arguments)
-        sent = {
-            key: Jsonb(value) if isinstance(value, dict | list) else value for key, value in arguments.items()
-        }
+        sent = {key: _sent(value) for key, value in arguments.items()}
         return self.session.execute(f"select * from public.{name}({listed})", sent).fetchall()
 
     def call(self, name: str, **arguments: Any) -> Row:
@@ -49,6 +47,13 @@ class Caller:
         """Claims one job that must be there."""
         (job,) = self.rpc("claim_one_job", **arguments)
         return job
+
+
+def _sent(value: Any) -> Any:
+    """JSON for jsonb; a tuple of ids is a uuid[]."""
+    if isinstance(value, tuple):
+        return [uuid.UUID(item) for item in value]
+    return Jsonb(value) if isinstance(value, dict | list) else value
 
 
 def lease(job: Row) -> Row:

@@ -28,6 +28,7 @@ class Scene:
     path: str
     executor_id: str
     agent_id: str
+    letter: int
 
     def lease_of_functions(self) -> dict[str, object]:
         return {"jobId": self.held, "attempt": self.lease["attempt"], "leaseToken": self.lease["lease_token"]}
@@ -61,6 +62,12 @@ def rest(method: str, path: str, body: Callable[[Scene], object] | None = None, 
         )
 
     return ask
+
+
+def change(method: str, path: str, body: Callable[[Scene], object] | None = None, **query: str) -> Ask:
+    """A PATCH or DELETE that answers with the rows it reached: none, where a policy hid them."""
+    request = rest(method, path, body, **query)
+    return lambda who, scene: request(who.adding(prefer="return=representation"), scene)
 
 
 def rpc(name: str, arguments: Callable[[Scene], object] = lambda _: {}) -> Ask:
@@ -110,9 +117,16 @@ READ = [
     Right("read heartbeats", rest("GET", "worker_heartbeats_v2", agent_id="eq.{agent_id}"), f"{PEOPLE} secret"),
     Right("read dead letters", rest("GET", "dead_letters", workspace_id="eq.{workspace_id}", limit="1"), "member owner secret"),
     Right("read the audit log", rest("GET", "audit_log", workspace_id="eq.{workspace_id}", limit="1"), "member owner secret"),
+    Right("read schedules", rest("GET", "schedules", name="eq.{executor_id}"), f"{PEOPLE} secret"),
     Right("see the workspace", rest("GET", "workspaces", id="eq.{workspace_id}"), f"{PEOPLE} secret"),
     Right("see who the owners are", rest("GET", "workspace_members", workspace_id="eq.{workspace_id}", role="eq.owner"), "owner secret"),
     Right("list jobs by RPC", rpc("recent_jobs", lambda s: {"executor_id": s.executor_id}), f"{PEOPLE} secret"),
+    Right("read limits", rest("GET", "job_limits", workspace_id="eq.{workspace_id}"), f"{PEOPLE} secret"),
+    Right("read pauses", rest("GET", "paused_executors", workspace_id="eq.{workspace_id}"), f"{PEOPLE} secret"),
+    Right("read dependencies", rest("GET", "job_dependencies", workspace_id="eq.{workspace_id}"), f"{PEOPLE} secret"),
+    Right("list dead letters by RPC", rpc("recent_dead_letters", lambda _: {"page_size": 1}), "member owner secret"),
+    Right("dlq-list", get("dlq-list", limit="1"), "member owner"),
+    Right("queue_depth", rpc("queue_depth", lambda s: {"executor_id": s.executor_id}), f"{PEOPLE} secret"),
     Right("list workers by RPC", rpc("active_workers"), f"{PEOPLE} secret"),
     Right("jobs-recent", get("jobs-recent", executorId="{executor_id}"), PEOPLE),
     Right("job-status", get("job-status", id="{queued}"), PEOPLE),
@@ -159,8 +173,27 @@ WRITE = [
     Right("worker_heartbeat", rpc("worker_heartbeat", lambda s: {"agent_id": s.agent_id}), "worker"),
     Right("worker-heartbeat", post("worker-heartbeat", lambda s: {"agentId": s.agent_id, "executorId": s.executor_id, "status": "idle"}), "worker"),
     Right("Collab: heartbeat", collab("workers/heartbeat", lambda s: {"agentId": s.agent_id, "executorId": s.executor_id, "status": "idle"}), "worker"),
+    Right("finish_jobs", rpc("finish_jobs", lambda s: {"reports": [{**s.lease, "ok": True}]}), "worker"),
+    Right("finish_and_claim", rpc("finish_and_claim", lambda s: {"executor_id": s.executor_id}), "worker"),
+    Right("enqueue_jobs", rpc("enqueue_jobs", lambda s: {"jobs": [{"type": "test.rights", "executor_id": s.executor_id}], "workspace_id": s.workspace_id}), "member owner secret"),
+    Right("retry_dead_letter", rpc("retry_dead_letter", lambda s: {"id": s.letter}), "member owner secret"),
+    Right("dlq-retry", post("dlq-retry", lambda s: {"dlqId": s.letter}), "member owner"),
+    Right("discard_dead_letter", rpc("discard_dead_letter", lambda s: {"id": s.letter}), "member owner secret"),
+    Right("set a limit", rest("POST", "job_limits", lambda s: {"workspace_id": s.workspace_id, "executor_id": s.executor_id, "type_prefix": str(uuid.uuid4()), "max_running": 9}), "owner secret"),
+    Right("pause_executor", rpc("pause_executor", lambda s: {"executor_id": s.executor_id, "workspace_id": s.workspace_id}), "owner secret"),
+    Right("resume_executor", rpc("resume_executor", lambda s: {"executor_id": s.executor_id, "workspace_id": s.workspace_id}), "owner secret"),
+    Right("write a dependency", rest("POST", "job_dependencies", lambda s: {"job_id": s.queued, "parent_id": s.held, "workspace_id": s.workspace_id, "on_parent_failure": "run"}), ""),
+    Right("remove_old_jobs", rpc("remove_old_jobs"), "worker secret"),
+    Right("objects_to_sweep", rpc("objects_to_sweep"), "worker secret"),
+    Right("artifacts-sweep", post("artifacts-sweep", lambda _: {"after": "~"}), "worker secret"),
+    Right("tend_queue", rpc("tend_queue"), "worker secret"),
     Right("release_expired_leases", rpc("release_expired_leases"), "worker secret"),
     Right("leases-release", post("leases-release", lambda _: {}), "worker secret"),
+    Right("make a schedule", rest("POST", "schedules", lambda s: {"workspace_id": s.workspace_id, "name": s.agent_id, "cron": "@yearly", "type": "test.rights", "enabled": False}), "owner secret"),
+    Right("change a schedule", change("PATCH", "schedules", lambda _: {"priority": 1}, name="eq.{executor_id}"), "owner secret"),
+    Right("remove a schedule", change("DELETE", "schedules", name="eq.{executor_id}"), "owner secret"),
+    Right("say when a schedule runs next", change("PATCH", "schedules", lambda _: {"next_run_at": "2026-01-01T00:00:00Z"}, name="eq.{executor_id}"), "secret"),
+    Right("run_schedules", rpc("run_schedules"), "worker secret"),
     Right("add a viewer", rest("POST", "workspace_members", lambda s: {"workspace_id": s.workspace_id, "user_id": s.agent_id, "role": "viewer"}), "owner secret"),
     Right("add a worker", rest("POST", "workspace_members", lambda s: {"workspace_id": s.workspace_id, "user_id": s.agent_id, "role": "worker", "worker_id": s.agent_id}), "secret"),
     Right("make a workspace", rest("POST", "workspaces", lambda _: {"name": "mine"}), "secret"),

@@ -43,7 +43,8 @@ def make_scene(stack: Stack) -> Scene:
         )["jobId"]
         for priority in (1, 0)
     )
-    (job,) = worker.rest("POST", "rpc/claim_one_job", {"executor_id": executor_id}).json()
+    asked = {"executor_id": executor_id, "lease_seconds": 600}  # the shared scene is held as long as that
+    (job,) = worker.rest("POST", "rpc/claim_one_job", asked).json()
     assert job["id"] == held
     path = f"{stack.env['DEMO_WORKSPACE_ID']}/{DAY}/{held}/1/a.txt"
     assert worker.upload(path, b"bytes", "text/plain").is_success
@@ -55,38 +56,40 @@ def make_scene(stack: Stack) -> Scene:
         "insert into auth.users (id, email) values (%s, %s)", [agent_id, f"{agent_id}@example.com"]
     )
     done(worker.rest("POST", "rpc/worker_heartbeat", {"agent_id": agent_id}))
+    stack.sql.execute(  # a disabled one, named like the executor
+        "insert into public.schedules (workspace_id, name, cron, type, enabled)"
+        " values (%s, %s, '@yearly', 'test.rights', false)",
+        [stack.env["DEMO_WORKSPACE_ID"], executor_id],
+    )
     found = stack.sql.execute("select id::text from public.artifacts where job_id = %s", [held]).fetchone()
     assert found is not None
     lease = {"job_id": held, "attempt": job["attempt"], "lease_token": job["lease_token"]}
-    return Scene(
-        stack.env["DEMO_WORKSPACE_ID"], queued, held, lease, found["id"], path, executor_id, agent_id
+    letter = dead_letter(stack, worker, f"{executor_id}-doomed")
+    home = stack.env["DEMO_WORKSPACE_ID"]
+    stack.sql.execute(
+        "insert into public.job_limits (workspace_id, executor_id, max_running) values (%s, %s, 1000)",
+        [home, executor_id],
     )
+    stack.sql.execute("insert into public.paused_executors values (%s, %s)", [home, f"{executor_id}-paused"])
+    child = {"type": "test.rights", "executorId": f"{executor_id}-later", "dependsOn": [held]}
+    done(member.post("task-assign", child))
+    return Scene(home, queued, held, lease, found["id"], path, executor_id, agent_id, letter)
+
+
+def dead_letter(stack: Stack, worker: Person, executor_id: str) -> int:
+    doomed = {"type": "test.rights", "executorId": executor_id}
+    done(stack.sign_in("DEMO").post("task-assign", doomed))
+    (job,) = worker.rest("POST", "rpc/claim_one_job", {"executor_id": executor_id}).json()
+    lease = {"job_id": job["id"], "attempt": job["attempt"], "lease_token": job["lease_token"]}
+    done(worker.rest("POST", "rpc/finish_job", {**lease, "ok": False, "give_up": True}))
+    found = stack.sql.execute("select id from public.dead_letters where job_id = %s", [job["id"]]).fetchone()
+    assert found is not None
+    return int(found["id"])
 
 
 @pytest.fixture(scope="module")
 def shared_scene(stack: Stack) -> Scene:
-    scene = make_scene(stack)
-    worker = stack.sign_in("WORKER2")
-    doomed = done(
-        stack.sign_in("DEMO").post(
-            "task-assign", {"type": "test.rights", "executorId": f"{scene.executor_id}-doomed"}
-        )
-    )["jobId"]
-    (job,) = worker.rest("POST", "rpc/claim_one_job", {"executor_id": f"{scene.executor_id}-doomed"}).json()
-    done(
-        worker.rest(
-            "POST",
-            "rpc/finish_job",
-            {
-                "job_id": doomed,
-                "attempt": job["attempt"],
-                "lease_token": job["lease_token"],
-                "ok": False,
-                "give_up": True,
-            },
-        )
-    )
-    return scene
+    return make_scene(stack)
 
 
 def granted(answer: httpx.Response) -> bool:
@@ -111,7 +114,12 @@ select
   (select count(*) from public.artifacts where job_id::text = %(held)s) as artifacts,
   (select count(*) from storage.objects where path_tokens && array[%(queued)s, %(held)s]) as objects,
   (select count(*) from public.dead_letters where job_id::text = %(queued)s) as letters,
+  (select to_jsonb(l) from public.dead_letters l where l.id = %(letter)s) as letter,
+  (select jsonb_agg(l) from public.job_limits l where l.executor_id = %(executor_id)s) as limits,
+  (select count(*) from public.paused_executors where starts_with(executor_id, %(executor_id)s)) as pauses,
+  (select count(*) from public.job_dependencies) as dependencies,
   (select count(*) from public.audit_log) as audit,
+  (select jsonb_agg(s order by s.id) from public.schedules s) as schedules,
   (select count(*) from public.workspaces) as workspaces,
   (select last_seen from public.worker_heartbeats_v2 where agent_id = %(agent_id)s) as last_seen,
   (select jsonb_agg(m order by m.user_id) from public.workspace_members m) as members

@@ -50,7 +50,14 @@ def test_every_answer_fits_its_schema(member: Person, worker: Person, executor: 
         ("workers-active", "get"): member.get("workers-active"),
         ("leases-release", "post"): worker.post("leases-release", {}),
         ("metrics-overview", "get"): member.get("metrics-overview"),
+        ("artifacts-sweep", "post"): worker.post("artifacts-sweep", {"after": "~"}),
     }
+    doomed = assign(member, f"{executor}-doomed")["jobId"]
+    worker.post("task-result", {**lease(claim(worker, f"{executor}-doomed")), "ok": False, "giveUp": True})
+    answers["dlq-list", "get"] = member.get("dlq-list", limit=1)
+    (letter,) = done(answers["dlq-list", "get"])["items"]
+    assert letter["job_id"] == doomed
+    answers["dlq-retry", "post"] = member.post("dlq-retry", {"dlqId": letter["id"]})
     file = done(answers["artifacts-list", "get"])["items"][0]["id"]
     answers["sign-artifact", "get"] = member.get("sign-artifact", artifactId=file)
     answers["sign-artifact", "post"] = member.post("sign-artifact", {"artifactId": file})

@@ -315,7 +315,9 @@ def test_metrics_count_what_the_caller_may_see(member: Person, stranger: Person,
     before, of_stranger = done(member.get("metrics-overview")), done(stranger.get("metrics-overview"))
     assign(member, executor)
     after = done(member.get("metrics-overview"))
-    assert set(after) == {"ok", "counts", "oldestQueuedSeconds", "latest", "ts"}
+    assert {"ok", "counts", "oldestQueuedSeconds", "latest", "ts"} <= set(after)
+    (depth,) = [row for row in after["executors"] if row["executorId"] == executor]
+    assert (depth["type"], depth["ready"], depth["paused"]) == ("browser.screenshot", 1, False)
     assert set(after["counts"]) == {"queued", "assigned", "running", "succeeded", "failed", "cancelled"}
     assert after["counts"]["queued"] == before["counts"]["queued"] + 1
     assert done(stranger.get("metrics-overview"))["counts"] == of_stranger["counts"]

@@ -19,8 +19,8 @@ from tests.functions.conftest import ISSUER, SECRET, bearer
 
 # Functions that take a body, and so ship pydantic; the others do without it.
 WITH_BODY = {
-    "collab", "job-cancel", "leases-release", "sign-artifact", "task-assign", "task-claim", "task-result",
-    "worker-heartbeat",
+    "artifacts-sweep", "collab", "dlq-retry", "job-cancel", "leases-release", "sign-artifact", "task-assign",
+    "task-claim", "task-result", "worker-heartbeat",
 }  # fmt: skip
 ENVIRONMENT = {
     "SUPABASE_URL": "http://127.0.0.1:9",
@@ -66,7 +66,7 @@ def test_a_staged_folder_holds_only_what_the_function_reaches(tmp_path: Path) ->
         assert {"main.py", "requirements.txt", "sidejob/__init__.py"} <= files
         assert not [name for name in files if "__pycache__" in name]
         assert "sidejob/openapi.py" not in files
-        assert ("sidejob/storage.py" in files) == (function == "sign-artifact")
+        assert ("sidejob/storage.py" in files) == (function in ("artifacts-sweep", "sign-artifact"))
         assert ("openapi.json" in files) == (function == "collab")
 
 

@@ -57,6 +57,20 @@ def test_every_state_and_event_is_documented(heading: str, constraint: str) -> N
     assert sorted(documented) == sorted(re.findall(r"'([^']+)'", known[1]))
 
 
+def test_every_argument_of_enqueue_job_is_documented_with_its_default() -> None:
+    signature = re.search(r"create function public\.enqueue_job\((.*?)\)\nlanguage", MIGRATIONS, re.DOTALL)
+    assert signature
+    arguments = re.findall(
+        r"(?:^|, |,\n\s+)(?:inout )?(\w+) [a-z]+(?:\[\])?(?: default ([^,]+))?(?=,|$)", signature[1].strip()
+    )
+    taken = {name: default.strip("'") for name, default in arguments if name != "out"}
+    documented = {row[0]: row[1] for row in table("queue.md", "argument", "default")}
+    assert set(documented) == set(taken)
+    for name, default in taken.items():
+        if default not in ("", "null"):
+            assert documented[name] == default, name
+
+
 def test_every_function_is_documented() -> None:
     assert {row[0] for row in table("http.md", "function", "method")} == set(functions_in_repository())
 

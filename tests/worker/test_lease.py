@@ -31,15 +31,14 @@ async def test_a_lease_is_renewed_at_half_its_time() -> None:
     assert [round((at - began) / 0.2) for at in renewals.times] == [1, 2, 3, 4]
 
 
-async def test_a_long_lease_is_renewed_every_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-
-    async def note(seconds: float) -> None:
-        pauses.append(seconds)
-
-    monkeypatch.setattr("worker.lease.asyncio.sleep", note)
-    await Lease(Renewals(None), 600).hold()
-    assert pauses == [5, 5]
+async def test_a_look_renews_at_once() -> None:
+    lease, began = Lease(Renewals(None, LeaseLost("cancelled")), 600), time.monotonic()
+    held = asyncio.create_task(lease.hold())
+    for _ in range(2):
+        await asyncio.sleep(0.05)
+        lease.look()
+    assert await held is Loss.CANCELLED
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,17 @@ async def test_a_burst_of_jobs_is_done_though_it_wakes_only_now_and_then(start: 
             await jobs.until(job_id, "succeeded")
 
 
+async def test_a_cancelled_job_is_stopped_by_the_message(start: Start, jobs: Jobs, bench: Bench) -> None:
+    async with start(HEARTBEAT_SECONDS="15") as runner:
+        await eventually(listens(runner))
+        job_id, other = jobs.ask("test.held"), jobs.ask("test.held")
+        await eventually(lambda: len(bench.started) == 2)
+        jobs.cancel(job_id)
+        await eventually(lambda: bench.stopped == [job_id], 2)
+        assert jobs.row(other)["status"] == "running"
+        jobs.cancel(other)
+
+
 async def test_jobs_that_came_before_it_listened_are_found(start: Start, jobs: Jobs) -> None:
     job_id = jobs.ask("test.quick")
     async with start():

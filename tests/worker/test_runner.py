@@ -146,42 +146,40 @@ async def test_what_a_handler_cannot_answer_has_its_code(
     assert ("KeyError" in caplog.text) == (code == "internal_error")
 
 
-async def test_a_cancelled_job_stops_with_its_next_renewal(start: Start, jobs: Jobs, bench: Bench) -> None:
+async def test_a_cancelled_job_stops_with_the_next_heartbeat(start: Start, jobs: Jobs, bench: Bench) -> None:
     job_id = jobs.ask("test.held")
     async with start() as runner:
         await eventually(lambda: bench.started)
         jobs.cancel(job_id)
-        await eventually(lambda: bench.stopped == [job_id], 7)
+        await eventually(lambda: bench.stopped == [job_id], 3)
         await eventually(lambda: runner.readiness()["running"] == 0)
     assert jobs.events(job_id) == ["queued", "claimed", "started", "cancelled"]
 
 
 async def test_a_swept_job_is_left_alone_and_done_by_its_next_attempt(
-    start: Start, jobs: Jobs, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    start: Start, jobs: Jobs, bench: Bench
 ) -> None:
-    monkeypatch.setattr("worker.lease._LONGEST_PAUSE_SECONDS", 2)
     job_id = jobs.ask("test.held")
-    async with start():
+    async with start() as runner:
         await eventually(lambda: bench.started)
         jobs.expire(job_id)
         await eventually(lambda: len(bench.started) == 2)
         assert [job.attempt for job in bench.started] == [1, 2]
-        await eventually(lambda: bench.stopped == [job_id], 7)
+        runner.look(job_id)
+        await eventually(lambda: bench.stopped == [job_id])
         bench.release.set()
         row = await jobs.until(job_id, "succeeded")
     assert row["result"]["attempt"] == 2
     assert jobs.events(job_id)[3:] == ["lease_expired", "claimed", "started", "succeeded"]
 
 
-async def test_a_worker_that_is_thrown_out_stops(
-    start: Start, jobs: Jobs, bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_that_is_thrown_out_stops(start: Start, jobs: Jobs, bench: Bench) -> None:
     """As if its membership were gone, or the job: to it the job does not exist any more."""
-    monkeypatch.setattr("worker.lease._LONGEST_PAUSE_SECONDS", 0.3)
     job_id = jobs.ask("test.held")
     async with start() as runner:
         await eventually(lambda: bench.started)
         jobs.move(job_id, "OTHER")
+        runner.look(job_id)
         await eventually(lambda: bench.stopped == [job_id])
         await eventually(lambda: runner.readiness()["running"] == 0)
     jobs.move(job_id, "DEMO")

@@ -1,0 +1,74 @@
+"""What people and autoscalers read about the queue."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.database.callers import Workspace, lease
+
+
+def test_depth_tells_what_waits_and_runs_by_executor_and_type(
+    workspace: Workspace, other_workspace: Workspace
+) -> None:
+    other_workspace.enqueue()
+    parent = workspace.enqueue()
+    workspace.enqueue()
+    workspace.enqueue(depends_on=(parent,))
+    workspace.enqueue(run_at=datetime.now(UTC) + timedelta(hours=1))
+    workspace.enqueue(type="figma.export", executor_id="figma")
+    workspace.server.run(
+        "update public.jobs set next_run_at = now() - interval '90 seconds' where id = %s", parent
+    )
+    rows = workspace.viewer.rpc("queue_depth")
+    assert [(row["executor_id"], row["type"], row["ready"], row["delayed"], row["blocked"], row["in_flight"]) for row in rows] == [
+        ("default", "test.job", 2, 1, 1, 0), ("figma", "figma.export", 1, 0, 0, 0),
+    ]  # fmt: skip
+    assert 90 <= rows[0]["oldest_ready_seconds"] < 120
+    workspace.worker.claim()
+    workspace.owner.rpc("pause_executor", executor_id="default")
+    (row,) = workspace.viewer.rpc("queue_depth", executor_id="default")
+    assert (row["ready"], row["in_flight"], row["paused"], row["oldest_ready_seconds"]) == (1, 1, True, 0)
+
+
+def test_the_overview_tells_times_attempts_and_throughput_of_the_last_hour(workspace: Workspace) -> None:
+    for seconds in (1, 2, 3, 4, 100):
+        workspace.enqueue()
+        job = workspace.worker.claim()
+        workspace.worker.call("start_job", **lease(job))
+        workspace.worker.call("finish_job", **lease(job), ok=True)
+        workspace.server.run(
+            "update public.jobs set started_at = finished_at - %s * interval '1 second', next_run_at = finished_at - (%s + 7) * interval '1 second' where id = %s",
+            seconds, seconds, job["id"],
+        )  # fmt: skip
+    overview: dict[str, Any] = workspace.viewer.call("metrics_overview")["metrics_overview"]
+    assert overview["counts"] == {
+        "queued": 0,
+        "assigned": 0,
+        "running": 0,
+        "succeeded": 5,
+        "failed": 0,
+        "cancelled": 0,
+    }
+    assert overview["lastHour"]["runSeconds"] == {"p50": 3.0, "p95": pytest.approx(80.8)}
+    assert overview["lastHour"]["waitSeconds"] == {"p50": 7.0, "p95": 7.0}
+    assert (overview["lastHour"]["sampled"], overview["lastHour"]["meanAttempts"]) == (5, 1.0)
+    assert overview["lastHour"]["perMinute"] == pytest.approx(5 / 60, abs=0.05)
+
+
+def test_a_forgotten_transaction_shows(workspace: Workspace) -> None:
+    with workspace.member.session.transaction():
+        workspace.member.rows("select pg_current_xact_id()")
+        workspace.server.rows("select pg_sleep(1.1)")
+        overview = workspace.viewer.call("metrics_overview")["metrics_overview"]
+        assert overview["oldestTransactionSeconds"] is not None
+
+
+def test_an_empty_workspace_has_an_overview(workspace: Workspace) -> None:
+    overview = workspace.viewer.call("metrics_overview")["metrics_overview"]
+    assert (overview["executors"], overview["oldestQueuedSeconds"], overview["lastHour"]["sampled"]) == (
+        [],
+        None,
+        0,
+    )
+    assert overview["lastHour"]["perMinute"] == 0
