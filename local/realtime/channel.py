@@ -55,6 +55,11 @@ class Channel:
         self._ready: asyncio.Task[None] | None = None
 
     @property
+    def joined(self) -> bool:
+        """Still? It may have been left while the database was asked."""
+        return self.session.channels.get(self.address) is self
+
+    @property
     def hears_broadcasts(self) -> bool:
         return "broadcast" in self._readable
 
@@ -89,7 +94,7 @@ class Channel:
 
     def forget(self) -> None:
         """Leaves without a word."""
-        if self.session.channels.get(self.address) is self:
+        if self.joined:
             del self.session.channels[self.address]
         self.session.note_use()
         self.server.changes.remove(self)
@@ -108,6 +113,8 @@ class Channel:
         self.forget()
 
     def shut_down(self, message: str) -> None:
+        if not self.joined:
+            return
         self._say("system", "error", message)
         self.close()
 
@@ -147,6 +154,8 @@ class Channel:
             self.shut_down("Client presence rate limit exceeded")
         elif await self._write_problem("presence") or event not in ("track", "untrack"):
             self._answer(push, "error", {})
+        elif not self.joined:
+            pass  # nobody would ever take it off the list again
         elif event == "untrack":
             self.topic.presence.untrack(self)
             self._answer(push, "ok", {})
@@ -157,15 +166,16 @@ class Channel:
         else:
             if not self._presence:
                 await self._begin_presence()
-            self._answer(push, "ok", {})
-            self.topic.presence.track(self, meta)
+            if self.joined:
+                self._answer(push, "ok", {})
+                self.topic.presence.track(self, meta)
 
     async def _begin_presence(self) -> None:
         """For who tracks without having asked for presence when he joined."""
         self._presence = True
         if self.private:
             await self._read_again()
-        if self.hears_presence:
+        if self.hears_presence and self.joined:
             self._push("presence_state", self.topic.presence.state())
 
     async def _write_problem(self, extension: str) -> str | None:
@@ -195,7 +205,7 @@ class Channel:
         self._watch_expiry()
         if self.private:
             await self._read_again()
-        if self.bindings and self.session.channels.get(self.address) is self:
+        if self.bindings and self.joined:
             await self._subscribe_again()
 
     async def _read_again(self) -> None:
@@ -215,7 +225,7 @@ class Channel:
             self._refusal = await self.server.changes.refusal(self.bindings, self.identity)
         except (psycopg.Error, PoolTimeout):
             self._refusal = UNREACHABLE
-        if self.session.channels.get(self.address) is self:
+        if self.joined:
             (self.server.changes.remove if self._refusal else self.server.changes.add)(self)
             self._say_whether_subscribed()
 

@@ -5,6 +5,7 @@ encoded once, and a number of Postgres keeps all its digits.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -21,7 +22,27 @@ class Malformed(Exception):
 
 
 def dumps(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def loads(text: str | bytes) -> Any:
+    """Raises Malformed, also for what Python takes for JSON and browsers do not."""
+    try:
+        words = text if isinstance(text, str) else text.decode()
+        return json.loads(words, parse_constant=_no_number, parse_float=_number)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"no JSON: {error}") from error
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +72,7 @@ class V1:
     def decode(data: str | bytes) -> Push:
         if isinstance(data, bytes):
             raise Malformed("a binary frame, which serializer 1.0.0 does not have")
-        message = _loads(data)
+        message = loads(data)
         if not isinstance(message, dict) or not {"topic", "event", "payload", "ref"} <= message.keys():
             raise Malformed("a message is an object with topic, event, payload and ref")
         return _push(*(message.get(key) for key in ("join_ref", "ref", "topic", "event", "payload")))
@@ -70,7 +91,7 @@ class V2:
     def decode(data: str | bytes) -> Push:
         if isinstance(data, bytes):
             return _user_push(data)
-        message = _loads(data)
+        message = loads(data)
         if not isinstance(message, list) or len(message) != 5:
             raise Malformed("a message is an array of join_ref, ref, topic, event and payload")
         return _push(*message)
@@ -122,6 +143,8 @@ def _user_push(data: bytes) -> Push:
         join_ref, ref, topic, event, _ = (part.decode() for part in parts)
     except UnicodeDecodeError as error:
         raise Malformed(str(error)) from error
+    if data[6] == JSON:
+        loads(data[at:])  # who hears it could not read it either
     return Push(join_ref or None, ref or None, topic, "broadcast", UserPush(event, data[6], data[at:]))
 
 
@@ -129,10 +152,3 @@ def _push(join_ref: Any, ref: Any, topic: Any, event: Any, payload: Any) -> Push
     if not isinstance(topic, str) or not isinstance(event, str):
         raise Malformed("topic and event are text")
     return Push(join_ref, ref, topic, event, payload)
-
-
-def _loads(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"no JSON: {error}") from error

@@ -1,6 +1,5 @@
 """Broadcasts by HTTP: a batch, or one event of one topic."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -11,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from local.realtime.authorization import UNREACHABLE, PolicyFailed, Unavailable
-from local.realtime.frames import JSON, RAW, dumps
+from local.realtime.frames import JSON, RAW, Malformed, dumps, loads
 from local.realtime.tokens import Identity, TokenError
 from local.realtime.topics import Broadcast
 
@@ -67,8 +66,8 @@ class _Rest:
         """202 also for a message without the right to be sent: that one is passed over."""
         identity = self._identity(request)
         try:
-            messages = json.loads(await _body(request, _BATCH_BYTES)).get("messages")
-        except (ValueError, AttributeError, RecursionError):
+            messages = loads(await _body(request, _BATCH_BYTES)).get("messages")
+        except (Malformed, AttributeError):
             raise _Answer(422, {"errors": {"messages": ["is invalid"]}}) from None
         if not isinstance(messages, list) or not messages:
             raise _Answer(422, {"errors": {"messages": ["can't be blank"]}})
@@ -97,8 +96,8 @@ class _Rest:
         body = await _body(request, self._server.settings.max_payload_bytes + 500)
         if _MEDIA[media] == JSON:
             try:
-                json.loads(body)
-            except (ValueError, RecursionError):
+                loads(body)
+            except Malformed:
                 raise _Answer(422, {"errors": {"payload": ["is invalid"]}}) from None
         name, event = request.path_params["topic"], request.path_params["event"]
         private = request.query_params.get("private") == "true"

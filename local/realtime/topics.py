@@ -1,6 +1,5 @@
 """Topics and who is on them. A public and a private topic of one name are two topics."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -44,12 +43,8 @@ class Broadcast:
         if self.encoding != JSON:
             return None
         meta = f',"meta":{self.meta}' if self.meta else ""
-        try:
-            json.loads(self.body)
-            body = self.body.decode()
-        except ValueError:
-            return None
-        payload = f'{{"type":"broadcast","event":{dumps(self.event)},"payload":{body}{meta}}}'
+        event, body = dumps(self.event), self.body.decode()
+        payload = f'{{"type":"broadcast","event":{event},"payload":{body}{meta}}}'
         return serializer.encode(None, None, topic, "broadcast", payload)
 
 

@@ -10,6 +10,7 @@ from tests.realtime.conftest import Realtime
 from tests.realtime.sockets import Socket
 
 OK = {"status": "ok", "response": {}}
+JSON_BODY = {"Content-Type": "application/json"}
 
 
 def say(socket: Socket, name: str, payload: Any, event: str = "x") -> None:
@@ -31,11 +32,27 @@ def test_a_broadcast_reaches_every_other_socket_in_either_serializer(realtime: R
         assert heard(socket) == {"type": "broadcast", "event": "x", "payload": {"n": 1.10}}
     speaker.send_binary(f"realtime:{name}", "raw", b"\x00\xff", encoding=0)
     assert heard(new) == {"type": "broadcast", "event": "raw", "payload": b"\x00\xff"}
-    speaker.send_binary(f"realtime:{name}", "x", b"no JSON")
     say(old, name, "from the old")
     assert heard(speaker)["payload"] == "from the old"
-    assert old.silent() == []  # it can be told neither of raw bytes nor of broken JSON
+    assert old.silent() == []  # it cannot be told of raw bytes
     assert speaker.silent() == []
+
+
+@pytest.mark.parametrize("body", ["no JSON", '{"n": NaN}', '{"n": -Infinity}', '{"n": 1e999}', "", '"\\ud8'])
+def test_what_no_browser_could_read_reaches_nobody(realtime: Realtime, name: str, body: str) -> None:
+    """One client's nonsense would be another's exception."""
+    speaker, listeners = realtime.socket(), [realtime.socket("1.0.0"), realtime.socket("2.0.0")]
+    for socket in (speaker, *listeners):
+        socket.joined(name)
+    topic = f"realtime:{name}"
+    speaker.send_binary(topic, "x", body.encode())
+    speaker.connection.send(f'["1", "9", "{topic}", "broadcast", {{"event": "x", "payload": {body}}}]')
+    speaker.connection.send(f'["1", "9", "{topic}", "presence", {{"event": "track", "payload": {body}}}]')
+    assert post(realtime, f"/{name}/events/x", content=body, headers=JSON_BODY).status_code == 422
+    batch = f'{{"messages": [{{"topic": "{name}", "event": "x", "payload": {{"n": {body}}}}}]}}'
+    assert post(realtime, "", content=batch, headers=JSON_BODY).status_code == 422
+    assert speaker.silent() == []
+    assert [message for socket in listeners for message in socket.silent()] == []
 
 
 @pytest.mark.parametrize("hears_itself", [False, True])

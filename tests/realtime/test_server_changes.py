@@ -194,6 +194,16 @@ def test_a_binding_that_cannot_be_served_is_a_system_message(
     assert socket.silent() == []  # the channel stays
 
 
+def test_a_text_that_looks_like_a_word_of_is_is_only_a_text(realtime: Realtime, me: str) -> None:
+    socket = realtime.socket()
+    wanted = [on("notes", filter="title=is.null"), on("notes", filter="title=not.is.null")]
+    null, text = socket.joined("db", realtime.token(sub=me), **changes(*wanted))["postgres_changes"]
+    insert_note(realtime, me, title="n")
+    assert socket.event("postgres_changes")["ids"] == [text["id"]]
+    insert_note(realtime, me)
+    assert socket.event("postgres_changes")["ids"] == [null["id"]]
+
+
 def test_each_subscriber_sees_his_own_rows(realtime: Realtime, me: str) -> None:
     other = str(uuid.uuid4())
     mine, yours, anon = realtime.socket(), realtime.socket(), realtime.socket()

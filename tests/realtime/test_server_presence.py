@@ -127,6 +127,17 @@ def test_private_presence_needs_the_right_to_it(realtime: Realtime) -> None:
     )  # without presence: nothing left
 
 
+def test_who_is_gone_before_the_policies_answered_is_not_present(realtime: Realtime) -> None:
+    """The database is asked before a private `track`; who leaves meanwhile would stay on the list for ever."""
+    name = f"rt:all:slow:{uuid.uuid4()}"
+    socket = present(realtime, name, "gone", private=True)
+    socket.send(f"realtime:{name}", "presence", {"event": "track", "payload": {}})
+    socket.connection.socket.shutdown(SHUT_RDWR)
+    watcher = present(realtime, name, "watcher", private=True)
+    track(watcher, name, {})  # asked about later, and so answered later
+    assert set(present(realtime, name, private=True).event("presence_state")) <= {"watcher"}
+
+
 def test_too_many_calls_close_the_channel(realtime: Realtime, name: str) -> None:
     socket = present(realtime, name)
     for n in range(6):
