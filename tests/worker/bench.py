@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -53,6 +53,17 @@ class Bench:
 
     async def full(self, job: Job, context: Context) -> Outcome:  # noqa: ARG002
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def settings_of_worker2(env: Mapping[str, str], url: str, executor: str, **changes: str) -> Settings:
+    """For the worker whose user is there and whose process is not: two jobs at once, none on the way out."""
+    return Settings.read(
+        {
+            "SUPABASE_URL": url, "SUPABASE_PUBLISHABLE_KEY": env["SUPABASE_PUBLISHABLE_KEY"],
+            "WORKER_EMAIL": env["WORKER2_EMAIL"], "WORKER_PASSWORD": env["WORKER2_PASSWORD"],
+            "EXECUTOR_ID": executor, "MAX_JOBS": "2", "DRAIN_SECONDS": "0", **changes,
+        }
+    )  # fmt: skip
 
 
 @asynccontextmanager

@@ -9,11 +9,10 @@ import pytest
 from realtime import AsyncRealtimeClient, RealtimeSubscribeStates
 
 from tests.stack import Person
-from tests.worker.bench import Bench, running
+from tests.worker.bench import Bench, running, settings_of_worker2
 from tests.worker.jobs import Jobs, eventually
 from tests.worker.wire import Wire, wire_to
 from worker.runner import Runner
-from worker.settings import Settings
 
 Start = Callable[..., AbstractAsyncContextManager[Runner]]
 NEVER = "300"  # seconds: a poll that does not come within a test
@@ -42,14 +41,8 @@ def start(wire: Wire, member: Person, jobs: Jobs, bench: Bench) -> Start:
 
     @asynccontextmanager
     async def started(**changes: str) -> AsyncIterator[Runner]:
-        settings = Settings.read(
-            {
-                "SUPABASE_URL": wire.url, "SUPABASE_PUBLISHABLE_KEY": env["SUPABASE_PUBLISHABLE_KEY"],
-                "WORKER_EMAIL": env["WORKER2_EMAIL"], "WORKER_PASSWORD": env["WORKER2_PASSWORD"],
-                "EXECUTOR_ID": jobs.executor, "POLL_SECONDS": NEVER, "IDLE_POLL_SECONDS": NEVER,
-                "DRAIN_SECONDS": "0", "MAX_JOBS": "2", **changes,
-            }
-        )  # fmt: skip
+        pace = {"POLL_SECONDS": NEVER, "IDLE_POLL_SECONDS": NEVER, **changes}
+        settings = settings_of_worker2(env, wire.url, jobs.executor, **pace)
         async with running(settings, bench) as runner:
             yield runner
 

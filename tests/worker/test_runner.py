@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from tests.stack import Person
-from tests.worker.bench import Bench, running
+from tests.worker.bench import Bench, running, settings_of_worker2
 from tests.worker.gate import Gate, gate_to
 from tests.worker.jobs import Jobs, eventually
 from worker.errors import Refused, SignInRefused
 from worker.handlers import Error, GiveUp, Outcome, Postpone, RetryLater
 from worker.runner import Runner
-from worker.settings import Settings
 
 Start = Callable[..., AbstractAsyncContextManager[Runner]]
 
@@ -44,15 +43,11 @@ def start(gate: Gate, member: Person, jobs: Jobs, bench: Bench) -> Start:
 
     @asynccontextmanager
     async def started(**changes: str) -> AsyncIterator[Runner]:
-        settings = Settings.read(
-            {
-                "SUPABASE_URL": gate.url, "SUPABASE_PUBLISHABLE_KEY": env["SUPABASE_PUBLISHABLE_KEY"],
-                "WORKER_EMAIL": env["WORKER2_EMAIL"], "WORKER_PASSWORD": env["WORKER2_PASSWORD"],
-                "EXECUTOR_ID": jobs.executor, "POLL_SECONDS": "0.1", "HEARTBEAT_SECONDS": "0.2",
-                "DRAIN_SECONDS": "0", "LEASE_SECONDS": "15", "MAX_JOBS": "2", "SWEEP_SECONDS": "1",
-                "REALTIME": "false", **changes,
-            }
-        )  # fmt: skip
+        pace = {
+            "POLL_SECONDS": "0.1", "HEARTBEAT_SECONDS": "0.2", "LEASE_SECONDS": "15", "SWEEP_SECONDS": "1",
+            "REALTIME": "false", **changes,
+        }  # fmt: skip
+        settings = settings_of_worker2(env, gate.url, jobs.executor, **pace)
         async with running(settings, bench) as runner:
             yield runner
 
