@@ -18,6 +18,8 @@ from local.realtime.topics import Broadcast
 if TYPE_CHECKING:
     from local.realtime.session import Session
 
+_USUAL_WAIT_MS, _LONGEST_WAIT_MS = 15_000.0, 60_000.0
+
 log = logging.getLogger(__name__)
 
 
@@ -41,12 +43,16 @@ class Config:
     presence: bool = False
     private: bool = False
     changes: tuple[dict[str, Any], ...] = ()
+    wait_ms: float | None = (
+        None  # for the changes: a join without them is refused; None: said after the reply
+    )
 
     @classmethod
     def read(cls, payload: Any) -> "Config":
         config = _object(_object(payload).get("config"))
         broadcast, presence = _object(config.get("broadcast")), _object(config.get("presence"))
         changes, key = config.get("postgres_changes"), presence.get("key")
+        waiting = _object(config.get("postgres_changes_options"))
         return cls(
             ack=_switch(broadcast.get("ack")),
             hears_itself=_switch(broadcast.get("self")),
@@ -58,6 +64,7 @@ class Config:
             changes=tuple(entry for entry in changes if isinstance(entry, dict))
             if isinstance(changes, list)
             else (),
+            wait_ms=_milliseconds(waiting.get("timeout")) if _switch(waiting.get("wait")) else None,
         )
 
 
@@ -75,7 +82,8 @@ async def join(session: "Session", push: Push, join_ref: Any) -> Channel:
         raise JoinRefused("ChannelRateLimitReached", "Too many channels")
     identity = _identity(session, _object(push.payload))
     # Nothing that commits after the reply may be missed, so the stream has to be there before it.
-    live = await server.is_live() if config.private or config.changes else True
+    wait_ms = config.wait_ms if config.changes else None
+    live = await server.is_live(wait_ms) if config.private or config.changes else True
     if config.private and not live:
         raise JoinRefused("UnableToConnectToProject", UNREACHABLE)
     readable = {"broadcast", "presence"}
@@ -105,6 +113,11 @@ async def join(session: "Session", push: Push, join_ref: Any) -> Channel:
         except (psycopg.Error, PoolTimeout) as error:
             log.warning("UnableToSubscribeToPostgres: %s", error)
             refusal = UNREACHABLE
+    if wait_ms is not None and not live:
+        late = f"Timed out after {wait_ms:.0f}ms waiting for the postgres_changes subscription"
+        raise JoinRefused("PostgresChangesSubscribeTimeout", late)
+    if wait_ms is not None and refusal:
+        raise JoinRefused("RealtimeDisabledForConfiguration", refusal)
     return Channel(session, push.topic, join_ref, config, identity, readable, bindings, refusal, replayed)
 
 
@@ -121,6 +134,12 @@ def _identity(session: "Session", payload: dict[str, Any]) -> Identity:
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _milliseconds(value: Any) -> float:
+    """Upstream's 15 seconds for what is no number of them, and a minute at most."""
+    given = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return min(value, _LONGEST_WAIT_MS) if given else _USUAL_WAIT_MS
 
 
 def _switch(value: Any) -> bool:

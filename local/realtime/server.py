@@ -64,9 +64,9 @@ class Server:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.pool.close()
 
-    async def is_live(self) -> bool:
-        """Do changes flow? Waits for it for a few seconds."""
-        return await self._live_within(_JOIN_SECONDS)
+    async def is_live(self, wait_ms: float | None = None) -> bool:
+        """Do changes flow? Waits so long for it, or a few seconds."""
+        return await self._live_within(_JOIN_SECONDS if wait_ms is None else wait_ms / 1000)
 
     async def _live_within(self, seconds: float) -> bool:
         if not self.stream.live.is_set():

@@ -194,6 +194,17 @@ def test_a_binding_that_cannot_be_served_is_a_system_message(
     assert socket.silent() == []  # the channel stays
 
 
+def test_who_waits_for_the_changes_is_refused_where_there_are_none(realtime: Realtime, name: str) -> None:
+    socket = realtime.socket()
+    waits: dict[str, Any] = {"postgres_changes_options": {"wait": True, "timeout": 5000}}
+    reason = socket.refused(name, **changes(on("nope")), **waits)
+    assert reason.startswith("RealtimeDisabledForConfiguration: Unable to subscribe to changes with given")
+    assert socket.join(name, **changes(on("open")), **waits).payload["status"] == "ok"
+    run(realtime, f"insert into {SCHEMA}.open values (12, 'waited')")  # what the reply promised
+    assert next_change(socket)["record"]["b"] == "waited"
+    assert socket.join(name, **waits).payload["status"] == "ok"
+
+
 def test_a_text_that_looks_like_a_word_of_is_is_only_a_text(realtime: Realtime, me: str) -> None:
     socket = realtime.socket()
     wanted = [on("notes", filter="title=is.null"), on("notes", filter="title=not.is.null")]

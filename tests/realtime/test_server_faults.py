@@ -109,6 +109,10 @@ def test_without_a_database_public_topics_work_and_the_others_come_back_with_it(
         table = changes({"event": "*", "schema": "realtime_test", "table": "open"})
         socket.join("db", **table)
         assert socket.system(unreachable).payload["status"] == "error"
+        late = socket.refused("late", **table, postgres_changes_options={"wait": True, "timeout": 50})
+        assert late == (
+            "PostgresChangesSubscribeTimeout: Timed out after 50ms waiting for the postgres_changes subscription"
+        )
         socket.joined("public", broadcast={"self": True})
         socket.send("realtime:public", "broadcast", {"event": "x", "payload": {}})
         assert socket.event("broadcast") == {"event": "x", "payload": {}}

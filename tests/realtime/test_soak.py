@@ -33,12 +33,10 @@ from worker.settings import Settings
 
 pytestmark = [
     pytest.mark.soak,
-    # supabase-py reads `code` of a websockets exception; the warning, made an error, would end its listening.
-    pytest.mark.filterwarnings("ignore:ConnectionClosed:DeprecationWarning"),
-    pytest.mark.filterwarnings(
-        "ignore::pytest.PytestUnraisableExceptionWarning"
-    ),  # sockets that a fault tore
+    # What the official client does not mind would, made an error, end its listening; a fault tears sockets.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 POLL_SECONDS = 2.0  # of the worker while it does not hear

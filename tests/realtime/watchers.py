@@ -168,10 +168,8 @@ async def by_changes(env: Env, seen: Seen) -> None:
 
     async def stay() -> None:
         while True:
-            try:  # whatever it was, the next try is a new one
+            with contextlib.suppress(Exception):  # whatever it was, the next try is a new one
                 await subscribed()
-            except Exception as e:
-                print("SUBS", repr(e)[:500])
             await asyncio.sleep(0.5)
 
     staying = asyncio.create_task(stay())
@@ -183,8 +181,7 @@ async def by_changes(env: Env, seen: Seen) -> None:
             try:
                 if row is None or not take(row):
                     await catch_up()
-            except Exception as e:  # noqa: BLE001  a cut line, a database that is starting: again
-                print("CATCH", repr(e)[:500])
+            except Exception:  # noqa: BLE001  a cut line, a database that is starting: again
                 await asyncio.sleep(0.5)
                 news.put_nowait(None)
     finally:
