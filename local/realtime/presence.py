@@ -3,6 +3,8 @@
 import base64
 import itertools
 import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from local.realtime.frames import Serializer, dumps
@@ -11,7 +13,15 @@ if TYPE_CHECKING:
     from local.realtime.channel import Channel
     from local.realtime.topics import Topic
 
-Meta = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What somebody tracks. Encoded once: what can be said of him now can be said to whoever joins later."""
+
+    reference: str
+    tracked: dict[str, Any]
+    text: str  # JSON
+
 
 _start = secrets.randbits(48)
 _numbers = itertools.count(_start)
@@ -27,18 +37,18 @@ class Presence:
         self._topic = topic
         self._metas: dict[str, dict[Channel, Meta]] = {}  # by presence key
 
-    def track(self, channel: "Channel", payload: Meta) -> None:
+    def track(self, channel: "Channel", payload: dict[str, Any]) -> None:
         """Tells the members, unless nothing changed."""
         key = channel.presence_key
-        mine = self._metas.setdefault(key, {})
-        before = mine.get(channel)
-        if before is not None and _told(before) == payload:
+        before = self._metas.get(key, {}).get(channel)
+        if before is not None and before.tracked == payload:
             return
-        meta = {**payload, "phx_ref": _reference()}
+        told = {**payload, "phx_ref": _reference()}
         if before is not None:
-            meta["phx_ref_prev"] = before["phx_ref"]
-        mine[channel] = meta
-        self._tell(joins={key: meta}, leaves={key: before} if before is not None else {})
+            told["phx_ref_prev"] = before.reference
+        meta = Meta(told["phx_ref"], payload, dumps(told))
+        self._metas.setdefault(key, {})[channel] = meta
+        self._tell(joins={key: [meta]}, leaves={key: [before]} if before is not None else {})
 
     def untrack(self, channel: "Channel") -> None:
         mine = self._metas.get(channel.presence_key, {})
@@ -46,18 +56,15 @@ class Presence:
             return
         if not mine:
             del self._metas[channel.presence_key]
-        self._tell(joins={}, leaves={channel.presence_key: meta})
+        self._tell(joins={}, leaves={channel.presence_key: [meta]})
 
     def state(self) -> str:
         """The payload of `presence_state`."""
-        return dumps({key: {"metas": [*metas.values()]} for key, metas in self._metas.items() if metas})
+        return _encoded({key: metas.values() for key, metas in self._metas.items()})
 
-    def _tell(self, joins: dict[str, Meta], leaves: dict[str, Meta]) -> None:
-        difference = {
-            "joins": {key: {"metas": [meta]} for key, meta in joins.items()},
-            "leaves": {key: {"metas": [meta]} for key, meta in leaves.items()},
-        }
-        payload, address = dumps(difference), f"realtime:{self._topic.name}"
+    def _tell(self, joins: Mapping[str, Iterable[Meta]], leaves: Mapping[str, Iterable[Meta]]) -> None:
+        payload = f'{{"joins":{_encoded(joins)},"leaves":{_encoded(leaves)}}}'
+        address = f"realtime:{self._topic.name}"
         frames: dict[Serializer, bytes] = {}
         for member in self._topic.channels:
             if not member.hears_presence:
@@ -68,5 +75,9 @@ class Presence:
             member.connection.send(frames[encode])
 
 
-def _told(meta: Meta) -> Meta:
-    return {key: value for key, value in meta.items() if key not in ("phx_ref", "phx_ref_prev")}
+def _encoded(entries: Mapping[str, Iterable[Meta]]) -> str:
+    parts = [
+        f'{dumps(key)}:{{"metas":[{",".join(meta.text for meta in metas)}]}}'
+        for key, metas in entries.items()
+    ]
+    return f"{{{','.join(parts)}}}"

@@ -127,6 +127,23 @@ def test_private_presence_needs_the_right_to_it(realtime: Realtime) -> None:
     )  # without presence: nothing left
 
 
+def test_what_is_nested_deeply_keeps_nobody_from_joining(realtime: Realtime) -> None:
+    """What one could just track had to be encoded, one level deeper, for everyone who joined later."""
+    for depth in range(900, 1000, 2):
+        name = f"rt:all:{uuid.uuid4()}"
+        deep, other, topic = present(realtime, name, "deep"), realtime.socket(), f"realtime:{name}"
+        body = '{"a":' * depth + "1" + "}" * depth
+        track_it = f'"{topic}", "presence", {{"event": "track", "payload": {body}}}]'
+        deep.connection.send(f'["{deep.join_refs[topic]}", "9", {track_it}')
+        answer = deep.send("phoenix", "heartbeat", {})
+        while f'"{answer}","phoenix"' not in str(deep.connection.recv(timeout=5)):
+            pass  # too deep for this client's own reading
+        other.joined(name, presence={"enabled": True})
+        assert '"presence_state"' in str(other.connection.recv(timeout=5))
+        for socket in (deep, other):
+            socket.connection.close()
+
+
 def test_who_is_gone_before_the_policies_answered_is_not_present(realtime: Realtime) -> None:
     """The database is asked before a private `track`; who leaves meanwhile would stay on the list for ever."""
     name = f"rt:all:slow:{uuid.uuid4()}"
