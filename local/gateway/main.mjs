@@ -15,6 +15,13 @@ import { rest, skipSessionLookup } from "./rest.mjs";
 import { settings } from "./settings.mjs";
 import { storage } from "./storage.mjs";
 
+// A connection that Postgres refuses because it is just starting can leave the driver waiting for ever.
+const START_MS = 15_000;
+const late = setTimeout(() => {
+  console.error("gateway stops: the database did not answer while it was starting");
+  process.exit(1);
+}, START_MS);
+
 const database = new Database(settings.databaseUrl);
 const app = new App({
   connection: database,
@@ -32,6 +39,7 @@ await app.ensureSystemSchema();
 await database.driver.unsafe(settings.systemSchemas);
 await database.followSchema();
 await database.introspect({ useCache: true });
+clearTimeout(late);
 
 const lite = (request) => app.fetch(request, { peerAddress: null });
 const services = [

@@ -111,6 +111,31 @@ def test_a_full_identity_tells_the_whole_old_row_and_what_was_not_sent_again(rea
     assert deleted["data"]["old_record"]["title"] == "b"
 
 
+def test_a_full_identity_tells_no_more_of_a_deleted_row_than_its_key_where_policies_rule(
+    realtime: Realtime, me: str
+) -> None:
+    """After a DELETE there is no row that a policy could be asked about."""
+    mine, theirs, table = realtime.socket(), realtime.socket(), f"{SCHEMA}.guarded"
+    run(realtime, f"create table {table} (id int primary key, owner uuid, secret text)")
+    run(realtime, f"alter table {table} enable row level security; alter table {table} replica identity full")
+    run(realtime, f"create policy own on {table} to authenticated using (owner = (select auth.uid()))")
+    run(realtime, f"grant select on {table} to authenticated")
+    run(realtime, f"alter publication supabase_realtime add table {table}")
+    for socket, person in ((mine, me), (theirs, str(uuid.uuid4()))):
+        socket.joined("db", realtime.token(sub=person), **changes(on("guarded")))
+    run(realtime, f"insert into {table} values (1, '{me}', 'a')")
+    assert next_change(mine)["record"]["secret"] == "a"
+    run(realtime, f"update {table} set secret = 'b'")
+    updated = next_change(mine)
+    assert updated["old_record"] == {"id": 1, "owner": me, "secret": "a"}
+    assert updated["record"]["secret"] == "b"
+    run(realtime, f"delete from {table}")
+    for socket in (mine, theirs):
+        deleted = next_change(socket)
+        assert (deleted["type"], deleted["old_record"]) == ("DELETE", {"id": 1})
+    assert theirs.silent() == []
+
+
 def test_each_matching_binding_of_a_channel_is_named_in_one_frame(realtime: Realtime, me: str) -> None:
     socket = realtime.socket()
     wanted = [

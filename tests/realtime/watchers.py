@@ -63,7 +63,15 @@ async def by_watch(env: Env, seen: Seen) -> None:
 async def by_recipe(env: Env, seen: Seen) -> None:
     """The lines of docs/events.md as they stand; only the job and what is done with an event are the test's."""
     recipe, _, _ = block("docs/events.md", "js", "watch(").partition("const { data: job }")
-    ours = "for (const id of process.env.JOBS.split(',')) watch(id, ({ seq }) => console.log(JSON.stringify([id, seq])));"
+    ours = """
+    const jobs = process.env.JOBS.split(",");
+    let open = jobs.length;
+    for (const id of jobs)
+      watch(id, ({ seq, event_type }) => {
+        console.log(JSON.stringify([id, seq]));
+        if (last.includes(event_type) && --open === 0) process.exit(0); // the client keeps its socket for a while
+      });
+    """
     script = NODE_FOLDER / f"{uuid.uuid4()}.mjs"  # Node finds the package from the file's own folder
     script.write_text(recipe + ours)
     environment = {**env, "JOBS": ",".join(seen), "PATH": os.environ["PATH"]}
