@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.end_to_end.test_readme import block
 
 Env = Mapping[str, str]
 Seen = dict[str, list[int]]  # by job
-Follow = Callable[[Env, Seen], Awaitable[None]]
+Follow = Callable[[Env, Seen], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
@@ -35,7 +35,7 @@ async def following(
     running = {}
     for name, follow in ways.items():
         seen: Seen = {job: [] for job in jobs}
-        running[name] = (seen, asyncio.create_task(_named(follow, env, seen), name=name))
+        running[name] = (seen, asyncio.create_task(follow(env, seen), name=name))
     try:
         yield running
     finally:
@@ -44,20 +44,15 @@ async def following(
         await asyncio.gather(*(task for _, task in running.values()), return_exceptions=True)
 
 
-async def _named(follow: Follow, env: Env, seen: Seen) -> None:
-    await follow(env, seen)
-
-
 async def by_watch(env: Env, seen: Seen) -> None:
-    client = await signed_in(env)
 
-    async def one(job: str) -> None:
+    async def one(client: AsyncClient, job: str) -> None:
         async for event in watch(client, job):
             seen[job].append(event["seq"])
 
-    async with asyncio.TaskGroup() as each:
+    async with signed_in(env) as client, asyncio.TaskGroup() as each:
         for job in seen:
-            each.create_task(one(job))
+            each.create_task(one(client, job))
 
 
 async def by_recipe(env: Env, seen: Seen) -> None:
@@ -94,13 +89,12 @@ async def by_recipe(env: Env, seen: Seen) -> None:
 
 async def by_http(env: Env, seen: Seen) -> None:
     """Server-Sent Events, coming back with the last id, as an EventSource does."""
-    client = await signed_in(env)
-    session = await client.auth.get_session()
-    assert session
+    async with signed_in(env) as client:
+        token = await token_of(client)
     async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
 
         async def once(job: str) -> bool:
-            headers = {"Authorization": f"Bearer {session.access_token}"}
+            headers = {"Authorization": f"Bearer {token}"}
             if seen[job]:
                 headers["Last-Event-ID"] = str(seen[job][-1])
             url = f"{env['FUNCTIONS_URL']}/job-events"
@@ -127,8 +121,12 @@ async def by_http(env: Env, seen: Seen) -> None:
 
 async def by_changes(env: Env, seen: Seen) -> None:
     """One plain subscription to all the jobs; after each (re)join, and at a gap, it reads the table."""
+    async with signed_in(env) as client:
+        await _by_changes(env, seen, client, await token_of(client))
+
+
+async def _by_changes(env: Env, seen: Seen, client: AsyncClient, token: str) -> None:
     open_jobs = set(seen)
-    client = await signed_in(env)
     news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()  # None: something may have been missed
 
     def take(row: dict[str, Any]) -> bool:
@@ -150,29 +148,29 @@ async def by_changes(env: Env, seen: Seen) -> None:
 
     async def subscribed() -> None:
         """Until the subscription is lost; each time on a new socket."""
-        realtime = (await signed_in(env, client)).realtime
         lost = asyncio.Event()
 
         def on_state(state: str, _: Exception | None) -> None:
             if state != "SUBSCRIBED":
                 lost.set()
 
-        channel = realtime.channel("plain")
-        channel.on_postgres_changes(
-            RealtimePostgresChangesListenEvent.Insert, lambda change: news.put_nowait(change["data"]["record"]),
-            schema="public", table="job_events", filter=f"job_id=in.({','.join(seen)})",
-        )  # fmt: skip
-        channel.on_system(lambda _: news.put_nowait(None))
-        try:
-            async with asyncio.timeout(20):
-                await channel.subscribe(on_state)
-            news.put_nowait(None)
-            while realtime.is_connected and not lost.is_set():
-                with contextlib.suppress(TimeoutError):  # the library does not tell of every end
-                    await asyncio.wait_for(lost.wait(), 0.5)
-        finally:
-            channel.rejoin_timer.reset()
-            await realtime.close()
+        async with signed_in(env, token) as listener:
+            channel = listener.channel("plain")
+            channel.on_postgres_changes(
+                RealtimePostgresChangesListenEvent.Insert,
+                lambda change: news.put_nowait(change["data"]["record"]),
+                schema="public", table="job_events", filter=f"job_id=in.({','.join(seen)})",
+            )  # fmt: skip
+            channel.on_system(lambda _: news.put_nowait(None))
+            try:
+                async with asyncio.timeout(20):
+                    await channel.subscribe(on_state)
+                news.put_nowait(None)
+                while listener.realtime.is_connected and not lost.is_set():
+                    with contextlib.suppress(TimeoutError):  # the library does not tell of every end
+                        await asyncio.wait_for(lost.wait(), 0.5)
+            finally:
+                channel.rejoin_timer.reset()
 
     async def stay() -> None:
         while True:
@@ -197,16 +195,25 @@ async def by_changes(env: Env, seen: Seen) -> None:
         await asyncio.gather(staying, return_exceptions=True)
 
 
-async def signed_in(env: Env, like: AsyncClient | None = None) -> AsyncClient:
-    """A client of the member's; `like` another one's, without a sign-in of its own."""
-    options = AsyncClientOptions(auto_refresh_token=False, persist_session=False)
-    client = AsyncClient(env["SUPABASE_URL"], env["SUPABASE_PUBLISHABLE_KEY"], options)
-    if like is None:
-        await client.auth.sign_in_with_password(
-            {"email": env["DEMO_EMAIL"], "password": env["DEMO_PASSWORD"]}
-        )
-    else:
-        session = await like.auth.get_session()
-        assert session
-        await client.realtime.set_auth(session.access_token)
-    return client
+@asynccontextmanager
+async def signed_in(env: Env, token: str | None = None) -> AsyncIterator[AsyncClient]:
+    """A client of the member's; with a token for Realtime of an earlier sign-in, without one of its own."""
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
+        options = AsyncClientOptions(auto_refresh_token=False, persist_session=False, httpx_client=http)
+        client = AsyncClient(env["SUPABASE_URL"], env["SUPABASE_PUBLISHABLE_KEY"], options)
+        try:
+            if token is None:
+                await client.auth.sign_in_with_password(
+                    {"email": env["DEMO_EMAIL"], "password": env["DEMO_PASSWORD"]}
+                )
+            else:
+                await client.realtime.set_auth(token)
+            yield client
+        finally:
+            await client.realtime.close()
+
+
+async def token_of(client: AsyncClient) -> str:
+    session = await client.auth.get_session()
+    assert session
+    return session.access_token
