@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from bench import functions, paging, realtime, wake
+from bench import functions, paging, queue, realtime, wake
 
 MEASUREMENTS: dict[str, Callable[[], None]] = {
     "paging": paging.measure,
     "functions": functions.measure,
     "wake": wake.measure,
     "realtime": realtime.measure,
+    "queue": queue.measure,
 }
 
 
