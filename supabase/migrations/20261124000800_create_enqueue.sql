@@ -230,7 +230,8 @@ begin
      where j.id = cancel_job.job_id;
   end if;
   if job.status in ('assigned', 'running') then
-    insert into sidejob.cancellations values (cancel_job.job_id, job.worker_id, job.agent_id, clock_timestamp());
+    insert into sidejob.cancellations values (cancel_job.job_id, job.worker_id, job.agent_id, clock_timestamp())
+    on conflict (job_id) do update set worker_id = excluded.worker_id, agent_id = excluded.agent_id, cancelled_at = excluded.cancelled_at;
     perform realtime.send(jsonb_build_object('jobId', cancel_job.job_id, 'attempt', job.attempts), 'task.cancel',
       'executors:' || job.workspace_id || ':' || job.executor_id, true);
   end if;
