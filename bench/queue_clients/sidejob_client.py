@@ -31,15 +31,18 @@ INSERT_MANY = (
     "insert into public.jobs (type, executor_id, payload) select r.type, r.executor_id, r.payload"
     " from jsonb_to_recordset(%s::jsonb) as r (type text, executor_id text, payload jsonb)"
 )
-FINISH_AND_CLAIM = (
-    "select public.finish_and_claim(reports => %s::jsonb, executor_id => 'bench', max_jobs => %s, start => true)"
-)
+FINISH_AND_CLAIM = "select public.finish_and_claim(reports => %s::jsonb, executor_id => 'bench', max_jobs => %s, start => true)"
 AHEAD = 2  # claims for each handler: one in its hands, one that waits for it
 Row = dict[str, Any]
 
 
 def report(job: Row) -> Row:
-    return {"job_id": str(job["id"]), "attempt": job["attempt"], "lease_token": job["lease_token"], "ok": True}
+    return {
+        "job_id": str(job["id"]),
+        "attempt": job["attempt"],
+        "lease_token": job["lease_token"],
+        "ok": True,
+    }
 
 
 class Queue:
