@@ -13,17 +13,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import httpx
-import psycopg
 import pytest
 
 from local import credentials, migrations
-from local.layout import Layout
 from local.setup import REPOSITORY
 from local.suite import free_layout
+from tests.end_to_end.own_stack import OwnStack
 from tests.stack import Stack
 
 
@@ -173,52 +171,6 @@ def test_only_three_functions_know_the_secret_key_and_no_worker_does() -> None:
     # The gateway and Realtime tell the key from a stranger's, as hosted ones do.
     functions = {"function-artifacts-sweep", "function-leases-release", "function-sign-artifact"}
     assert knowing == {"gateway", "realtime", *functions}
-
-
-class OwnStack:
-    """A stack that a test may break."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.environment = {
-            **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
-            "SIDEJOB_HOME": str(layout.home),
-            "SIDEJOB_PORT_OFFSET": str(layout.offset),
-            "SIDEJOB_WORKERS": "0",
-            "SIDEJOB_OBJECTS_LIMIT_BYTES": "1000000",
-        }
-
-    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "local", *words]
-        return subprocess.run(
-            command,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    @property
-    def env(self) -> dict[str, str]:
-        return credentials.load(self.layout.env_file)
-
-    @property
-    def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = json.loads(self.layout.state_file.read_text())
-        return state
-
-    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"apikey": self.env["SUPABASE_SECRET_KEY"], **options.pop("headers", {})}
-        return httpx.request(
-            method, f"{self.layout.url}/{path}", headers=headers, timeout=30, trust_env=False, **options
-        )
-
-    def sql(self, text: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.env["SUPABASE_DB_URL"], autocommit=True) as connection:
-            done = connection.execute(text.encode())
-            return done.fetchall() if done.description else []
 
 
 @pytest.fixture(scope="module")

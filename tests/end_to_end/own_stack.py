@@ -1,0 +1,60 @@
+"""A stack beside the one under test, for what would take the common one away from everybody else."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import psycopg
+
+from local import credentials
+from local.layout import Layout
+from local.setup import REPOSITORY
+
+
+class OwnStack:
+    """A stack that a test may break."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "SIDEJOB_HOME": str(layout.home),
+            "SIDEJOB_PORT_OFFSET": str(layout.offset),
+            "SIDEJOB_WORKERS": "0",
+            "SIDEJOB_OBJECTS_LIMIT_BYTES": "1000000",
+        }
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "local", *words]
+        return subprocess.run(
+            command,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    @property
+    def env(self) -> dict[str, str]:
+        return credentials.load(self.layout.env_file)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads(self.layout.state_file.read_text())
+        return state
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {"apikey": self.env["SUPABASE_SECRET_KEY"], **options.pop("headers", {})}
+        return httpx.request(
+            method, f"{self.layout.url}/{path}", headers=headers, timeout=30, trust_env=False, **options
+        )
+
+    def sql(self, text: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.env["SUPABASE_DB_URL"], autocommit=True) as connection:
+            done = connection.execute(text.encode())
+            return done.fetchall() if done.description else []
