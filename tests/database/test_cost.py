@@ -27,6 +27,26 @@ def scans_so_far(caller: Caller) -> tuple[int, int]:
     return counted["seq_scan"], counted["idx_tup_fetch"]
 
 
+def indexes_used(caller: Caller, query: str, *values: Any) -> tuple[set[str], set[str]]:
+    """(indexes scanned, tables read from end to end) of jobs and job_events by this query and all that it calls.
+
+    These are counts of what was executed, plans within functions and triggers included, which EXPLAIN does not show.
+    """
+    names = (
+        "select c.relname, c.relkind, pg_stat_get_xact_numscans(c.oid) as scans from pg_class c"
+        " where c.oid in ('public.jobs'::regclass, 'public.job_events'::regclass) or c.oid in"
+        " (select indexrelid from pg_index where indrelid in ('public.jobs'::regclass, 'public.job_events'::regclass))"
+    )
+    with caller.session.transaction(force_rollback=True):
+        before = {row["relname"]: row["scans"] for row in caller.rows(names)}
+        caller.rows(query, *values)
+        used = [row for row in caller.rows(names) if row["scans"] > before[row["relname"]]]
+    return (
+        {row["relname"] for row in used if row["relkind"] == "i"},
+        {row["relname"] for row in used if row["relkind"] == "r"},
+    )
+
+
 @pytest.fixture
 def busy(workspace: Workspace) -> Workspace:
     workspace.server.run(
@@ -98,3 +118,48 @@ def test_a_job_that_is_not_there_costs_nothing(busy: Workspace) -> None:
     with pytest.raises(psycopg.Error) as error:
         rows_read(busy.member, "cancel_job", job_id=str(uuid.uuid4()))
     assert error.value.sqlstate == "SJ200"
+
+
+FENCE = "job_id => %s, attempt => %s, lease_token => %s"
+READS_EVENTS = {"job_events_of_job"}  # what is broadcast after the move
+ONE_ROW = {"jobs_pkey", "jobs_in_flight"}  # few jobs are in flight, so the second finds one as fast
+ARBITERS = {"jobs_pkey", "jobs_idempotency"}  # what an insert asks before it makes a row
+
+
+HOT = [
+    ("worker", "select * from public.claim_jobs(max_jobs => 10)", {"jobs_ready", "jobs_pkey"}),
+    ("worker", f"select * from public.start_job({FENCE})", ONE_ROW),
+    ("worker", f"select * from public.renew_lease({FENCE})", ONE_ROW),
+    ("worker", f"select * from public.report_progress({FENCE}, progress => '{{}}')", ONE_ROW),
+    ("worker", f"select * from public.release_job({FENCE})", ONE_ROW),
+    ("worker", f"select * from public.finish_job({FENCE}, ok => true)", ONE_ROW),
+    ("worker", f"select * from public.finish_job({FENCE}, ok => false)", ONE_ROW),
+    ("worker", "select * from public.release_expired_leases()", ONE_ROW),
+    ("viewer", "select * from public.recent_jobs()", {"jobs_recent"}),
+    (
+        "viewer",
+        "select * from public.job_events where job_id = %s and seq > 1 order by seq",
+        READS_EVENTS,
+    ),
+    ("member", "select * from public.cancel_job(%s)", ONE_ROW),
+    ("member", "select * from public.enqueue_job('test.job', job_id => %s)", ARBITERS),
+    ("member", "select * from public.enqueue_job('test.job', idempotency_key => 'known')", ARBITERS),
+]  # who asks what, and which indexes it may take
+
+
+def test_every_hot_query_uses_its_index_and_reads_no_table_from_end_to_end(busy: Workspace) -> None:
+    busy.enqueue(idempotency_key="known")
+    job = busy.worker.claim()
+    busy.expire(str(job["id"]))
+    for who, query, may_use in HOT:
+        values = [job["id"], job["attempt"], job["lease_token"]][: query.count("%s")]
+        used, read_whole = indexes_used(getattr(busy, who), query, *values)
+        assert read_whole == set(), query
+        assert used & may_use, query
+        assert used <= may_use | READS_EVENTS, query
+        assert "claim" not in query or "jobs_ready" in used
+
+
+def test_a_table_that_is_read_whole_is_seen(busy: Workspace) -> None:
+    _, read_whole = indexes_used(busy.server, "select count(*) from public.jobs where payload <> '{}'")
+    assert read_whole == {"jobs"}

@@ -1,8 +1,8 @@
 """A worker that does nothing but claim, take its time, and finish: what the chaos tests kill.
 
-`python -m tests.end_to_end.chaos_claimer <user id> <agent id>`, the database in SUPABASE_DB_URL. It ends
-when no job of the executor is open. It knows nothing of what happens to it: it connects again when the database
-went away, and drops a job whose lease it lost.
+`python -m tests.end_to_end.chaos_claimer <user id> <agent id>`, with the database in SUPABASE_DB_URL.
+It ends when no job of the executor is open. It knows nothing of what happens to it: it connects again when
+the database went away, and drops a job whose lease it lost.
 """
 
 import json
