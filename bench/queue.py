@@ -9,6 +9,7 @@ import random
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import psycopg
 
@@ -28,7 +29,7 @@ GIVES = {
     "pg-boss": "no history, fence by id and state, finished rows kept until its maintenance, one role",
 }
 BATCHES = {
-    "sidejob": "claim_jobs and finishes, 500 at once",
+    "sidejob": "claim_jobs and finish_jobs, 500 at once; one line: finish_and_claim, reports of a turn with the claims for the next",
     "procrastinate": "has no batches: concurrency 16",
     "graphile-worker": "local queue of 500, completions together, concurrency 24",
     "pg-boss": "fetch and complete, 500 at once",
@@ -54,9 +55,9 @@ def measure() -> None:
         _flat(queues["sidejob"])
 
 
-def drain(queue: Client, jobs: int, concurrency: int, *, batch: bool = False) -> Cost:
+def drain(queue: Client, jobs: int, concurrency: int, *, batch: bool = False, line: bool = False) -> Cost:
     queue.do("fill", jobs)
-    return queue.do("drain", jobs, concurrency, batch=batch)
+    return queue.do("drain", jobs, concurrency, batch=batch, line=line)
 
 
 def _rates(queues: dict[str, Client]) -> None:
@@ -76,10 +77,14 @@ def _rates(queues: dict[str, Client]) -> None:
         lambda queue: emptied(queue, MANY, queue.do("enqueue", MANY, bulk=True)),
     )
     for title, (jobs, way) in ways.items():
-        costs: dict[str, list[Cost]] = {name: [] for name in queues}
+        turns: dict[str, Callable[[], Cost]] = {name: partial(way, queue) for name, queue in queues.items()}
+        if title.startswith("one by one"):
+            one_line = partial(drain, queues["sidejob"], jobs, int(title.split()[-1]), line=True)
+            turns = {"sidejob, one line": one_line, **turns}
+        costs: dict[str, list[Cost]] = {name: [] for name in turns}
         for _ in range(ROUNDS):
-            for name in random.sample(list(queues), len(queues)):
-                costs[name].append(way(queues[name]))
+            for name in random.sample(list(turns), len(turns)):
+                costs[name].append(turns[name]())
         print(table(title, jobs, costs))
     print("\nwhat each gives, and how its batches were made")
     for name in queues:
@@ -94,17 +99,18 @@ def emptied(queue: Client, jobs: int, cost: Cost) -> Cost:
 def table(title: str, jobs: int, costs: dict[str, list[Cost]]) -> str:
     """Medians; the spread beside them says how far they carry. CPU and WAL are the whole server's, by the job."""
     rates = {name: [jobs / cost.seconds for cost in taken] for name, taken in costs.items()}
-    ours = statistics.median(rates["sidejob"])
+    best = next(iter(rates))
+    ours = statistics.median(rates[best])
     lines = [
         f"\n{title} ({jobs:,} jobs)",
-        f"{'':18}{'jobs/s':>9}{'least':>9}{'most':>9}{'sidejob is':>12}{'CPU µs/job':>12}{'WAL B/job':>11}",
+        f"{'':18}{'jobs/s':>9}{'least':>9}{'most':>9}{'the first is':>13}{'CPU µs/job':>12}{'WAL B/job':>11}",
     ]
     for name, taken in costs.items():
         rate = statistics.median(rates[name])
         cpu = statistics.median(cost.cpu_seconds for cost in taken) / jobs * 1e6
         wal = statistics.median(cost.wal_bytes for cost in taken) / jobs
         lines.append(
-            f"{name:18}{rate:9,.0f}{min(rates[name]):9,.0f}{max(rates[name]):9,.0f}{ours / rate:11.2f}×{cpu:12,.0f}{wal:11,.0f}"
+            f"{name:18}{rate:9,.0f}{min(rates[name]):9,.0f}{max(rates[name]):9,.0f}{ours / rate:12.2f}×{cpu:12,.0f}{wal:11,.0f}"
         )
     return "\n".join(lines)
 

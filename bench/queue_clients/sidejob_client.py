@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -120,7 +121,7 @@ class Queue:
             self.call(self.worker, *finishes)
         return len(jobs)
 
-    def pipelined(self, jobs: int, concurrency: int) -> float:
+    def one_line(self, jobs: int, concurrency: int) -> float:
         """So many handlers, and one line to the database: each call brings what has been done since the last one,
         and takes as many as will be needed until the next: claims are ahead of need, reports are flushed together."""
         ahead = AHEAD * concurrency
@@ -186,7 +187,8 @@ def main() -> None:
         elif command["do"] == "enqueue":
             seconds = queue.enqueue(command["jobs"], command["concurrency"], bulk=command["bulk"])
         else:
-            seconds = queue.drain(command["jobs"], command["concurrency"], batch=command["batch"])
+            way = queue.one_line if command["line"] else partial(queue.drain, batch=command["batch"])
+            seconds = way(command["jobs"], command["concurrency"])
         print(json.dumps({"seconds": seconds}), flush=True)
     queue.pool.close()
 

@@ -1,5 +1,6 @@
 -- A worker's side of a job's life. Every write after a claim names the job, the attempt and the lease token; if they are not
 -- those of the present lease the answer is `lease_lost` (SJ300, the job's status in DETAIL) and nothing is written.
+-- Functions with plan_cache_mode keep one plan for all calls: to plan their statements anew cost more than to run them.
 -- The end of a lease in time only allows a sweep to take the job away: until one does, its holder may still renew and finish.
 
 create function sidejob.hash_lease(token text) returns bytea
@@ -55,7 +56,7 @@ create type sidejob.claim as (executor_id text, lease_seconds int, type_prefix t
 -- Each priority is a range of its own in the index: far-off jobs of a high one are never read. Types sort below '~', so the range
 -- from a prefix to the prefix and '~' is what begins with it.
 create function sidejob.take_due(workspace uuid, worker_id text, claim sidejob.claim, wanted int, barred text[]) returns setof public.claimed_job
-language plpgsql set search_path = '' as $$
+language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 #variable_conflict use_column
 declare
   ts timestamptz := clock_timestamp();  -- a variable, since a volatile call could be no bound of an index range
@@ -173,7 +174,7 @@ create function public.claim_jobs(
   executor_id text default 'default', max_jobs int default 1, lease_seconds int default 60, type_prefix text default null, agent_id text default null,
   start boolean default false)
 returns setof public.claimed_job
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 #variable_conflict use_column
 declare
   claim sidejob.claim := row(executor_id, lease_seconds, type_prefix, agent_id, coalesce(start, false));
@@ -230,7 +231,7 @@ $$;
 
 -- "My handler begins." A second call by the same holder changes nothing.
 create function public.start_job(job_id uuid, attempt int, lease_token text, out status text, out lease_until timestamptz)
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 #variable_conflict use_column
 begin
   update public.jobs j set status = 'running', started_at = coalesce(j.started_at, clock_timestamp()), updated_at = clock_timestamp(),
@@ -320,7 +321,7 @@ create type sidejob.report as (
 -- worker that knows neither: it must hold the lease, and no earlier attempt may have been its own, or a late report of that
 -- one could pass for this.
 create function sidejob.finish(reports sidejob.report[]) returns table (job_id uuid, attempt int, status text)
-language plpgsql set search_path = '' as $$
+language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 #variable_conflict use_column
 declare
   ts timestamptz := clock_timestamp();

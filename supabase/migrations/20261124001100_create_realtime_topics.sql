@@ -104,39 +104,50 @@ end $$;
 revoke execute on function sidejob.wake from public;
 
 -- After each statement: a broadcast for every event that it wrote, and a wake-up for every executor that it gave due work.
--- A statement that moves more than 20 jobs sends wake-ups alone: hosted projects cap the messages of a second, and each
--- message costs a subtransaction. The change stream of job_events carries every event all the same.
+-- A statement that moves more than 20 jobs sends wake-ups alone: hosted projects cap the messages of a second. The change stream
+-- of job_events carries every event all the same. All broadcasts of a statement are one INSERT: realtime.send would cost a
+-- subtransaction and a plan for each. As there, a broadcast that fails is a warning and no failure of the job's.
 create function sidejob.announce() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
-  event record;
   due public.jobs;
+  moved int;
 begin
   if tg_op = 'INSERT' then
-    if (select count(*) from (select from now_jobs limit 21) as few) <= 20 then
-      for event in select e.* from now_jobs n join public.job_events e on e.job_id = n.id loop
-        perform sidejob.broadcast(event.job_id, event.event_type, to_jsonb(event) - 'tx');
-      end loop;
+    moved := (select count(*) from (select from now_jobs limit 21) as few);
+  else
+    moved := (select count(*) from (select from now_jobs n join was_jobs w on w.id = n.id where w.event_seq < n.event_seq limit 21) as few);
+    if moved = 0 then
+      return null;
     end if;
+  end if;
+  if moved <= 20 then
+    begin
+      if tg_op = 'INSERT' then
+        insert into realtime.messages (topic, event, payload, private, extension)
+        select 'jobs:' || e.job_id, e.event_type, to_jsonb(e) - 'tx', true, 'broadcast' from now_jobs n join public.job_events e on e.job_id = n.id;
+      else
+        insert into realtime.messages (topic, event, payload, private, extension)
+        select 'jobs:' || e.job_id, e.event_type, to_jsonb(e) - 'tx', true, 'broadcast'
+          from now_jobs n join was_jobs w on w.id = n.id and w.event_seq < n.event_seq
+          join public.job_events e on e.job_id = n.id and e.seq > w.event_seq order by e.seq;
+      end if;
+    exception when others then
+      raise warning 'sidejob: broadcasting failed: %', sqlerrm;
+    end;
+  end if;
+  if tg_op = 'INSERT' then
     for due in select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n where n.next_run_at <= clock_timestamp() and n.blocked_by = 0 loop
       perform sidejob.wake(due);
     end loop;
-    return null;
-  end if;
-  if (select count(*) from (select from now_jobs limit 21) as few) <= 20 then
-    for event in
-      select e.* from now_jobs n join was_jobs w on w.id = n.id and w.event_seq < n.event_seq
-        join public.job_events e on e.job_id = n.id and e.seq > w.event_seq order by e.seq
+  else
+    for due in
+      select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n join was_jobs w on w.id = n.id
+       where n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= clock_timestamp() and (w.status <> 'queued' or w.blocked_by > 0)
     loop
-      perform sidejob.broadcast(event.job_id, event.event_type, to_jsonb(event) - 'tx');
+      perform sidejob.wake(due);
     end loop;
   end if;
-  for due in
-    select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n join was_jobs w on w.id = n.id
-     where n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= clock_timestamp() and (w.status <> 'queued' or w.blocked_by > 0)
-  loop
-    perform sidejob.wake(due);
-  end loop;
   return null;
 end $$;
 
