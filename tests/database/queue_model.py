@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 IN_FLIGHT = {"assigned", "running"}
 FINAL = {"succeeded", "failed", "cancelled"}
 BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 5, 3600
+AGEING = timedelta(minutes=1)
 LEASE_EXPIRED = {"code": "lease_expired", "message": "The worker was not heard of before its lease ended."}
 
 Window = tuple[timedelta, timedelta]
@@ -54,6 +55,7 @@ class Job:
     error: object = None
     checkpoint: object = None
     reason: str | None = None  # of its dead letter
+    retried_as: str | None = None  # the job that its dead letter became
     owners: list[str] = field(default_factory=list)  # one an attempt
     events: list[tuple[str, int]] = field(default_factory=list)  # (what, attempt), seq 1, 2, 3, …
 
@@ -98,11 +100,20 @@ class Model:
         self.jobs[job.id] = job
 
     def due(self, at: datetime) -> list[Job]:
-        """What a claim takes, in its order."""
+        """What a claim takes, in its order: a priority gains one for each minute that its first job has been due."""
         ready = [job for job in self.jobs.values() if job.status == "queued" and instant(job.due) <= at]
-        return sorted(ready, key=lambda job: (-job.priority, instant(job.due), job.id))
+        first: dict[int, datetime] = {}
+        for job in ready:
+            first[job.priority] = min(instant(job.due), first.get(job.priority, at))
 
-    def claim(self, caller: str, taken: Iterable[tuple[str, str]], seconds: int) -> list[Lease]:
+        def rank(priority: int) -> int:
+            return priority + (at - first[priority]) // AGEING
+
+        return sorted(ready, key=lambda job: (-rank(job.priority), -job.priority, instant(job.due), job.id))
+
+    def claim(
+        self, caller: str, taken: Iterable[tuple[str, str]], seconds: int, *, start: bool
+    ) -> list[Lease]:
         """Each (job, token) of the answer; that these were the right ones is looked at before."""
         leases = []
         for job_id, token in taken:
@@ -110,7 +121,11 @@ class Model:
             job.attempts += 1
             job.holder, job.token, job.lease_until = caller, token, after(seconds)
             job.owners.append(caller)
-            job.move("assigned", "claimed")
+            job.started = start
+            if start:
+                job.move("running", "claimed", "started")
+            else:
+                job.move("assigned", "claimed")
             leases.append(Lease(job_id, job.attempts, token, caller))
         return leases
 
@@ -196,6 +211,19 @@ class Model:
             job.end_lease(forget=True)
             job.move("cancelled", "cancelled")
         return job.status
+
+    def retry(self, caller: str, job_id: str, answered: str | None) -> str:
+        """The same work as a new job, `answered`; a second time the same one."""
+        job = self.jobs[job_id]
+        self.require(caller, "member", "owner")
+        if job.retried_as is None:
+            assert answered is not None
+            assert answered not in self.jobs
+            again = Job(answered, job.priority, job.max_attempts, None, job.payload, AT_ONCE)
+            again.checkpoint = job.checkpoint
+            self.enqueue(again)
+            job.retried_as = answered
+        return job.retried_as
 
     def late(self, at: datetime) -> list[Job]:
         """What a sweep may take."""

@@ -22,7 +22,7 @@ from psycopg.rows import dict_row
 
 from local.suite import free_layout
 from sidejob import watch as watching
-from tests.end_to_end.test_local_stack import OwnStack
+from tests.end_to_end.own_stack import OwnStack
 from tests.realtime.watchers import following
 from tests.stack import Stack
 from tests.worker.bench import Bench, running
