@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import functions, paging, queue, realtime, wake
+from bench import figma, functions, paging, queue, realtime, wake
 
 MEASUREMENTS: dict[str, Callable[[], None]] = {
     "paging": paging.measure,
@@ -11,6 +11,7 @@ MEASUREMENTS: dict[str, Callable[[], None]] = {
     "wake": wake.measure,
     "realtime": realtime.measure,
     "queue": queue.measure,
+    "figma": figma.measure,
 }
 
 

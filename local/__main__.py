@@ -14,6 +14,8 @@ def main(argv: Sequence[str]) -> int:
         match words.command:
             case "demo":
                 return walkthrough.run(layout, words.url)
+            case "demo-figma":
+                return walkthrough.run_figma(layout, words.url, words.rest)
             case "up":
                 return commands.up_detached(layout) if words.detach else commands.up(layout)
             case "down":

@@ -16,10 +16,10 @@ _PASSED_ON = {"psql": "psql", "test": "pytest", "bench": "the benchmarks"}  # co
 @dataclass(frozen=True, slots=True)
 class Words:
     command: str
-    url: str | None = None  # demo
+    url: str | None = None  # demo, demo-figma
     detach: bool = False  # up
     name: str | None = None  # logs
-    rest: tuple[str, ...] = ()  # psql, test, bench: as they came
+    rest: tuple[str, ...] = ()  # psql, test, bench: as they came; demo-figma: nodes
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,6 +41,11 @@ def parser() -> argparse.ArgumentParser:
 
     demo = add("demo", "take one screenshot from end to end and show each step")
     demo.add_argument("url", nargs="?", help="the page; without it, one that the stack itself serves")
+    figma = add("demo-figma", "export nodes of a Figma file from end to end; FIGMA_API_TOKEN: of a real one")
+    figma.add_argument(
+        "url", nargs="?", metavar="file", help="its key or address; without it, one of the stack's"
+    )
+    figma.add_argument("rest", nargs="*", metavar="node", help="ids such as 1:2; none: the address's own")
     up = add("up", "start the stack and stay")
     up.add_argument("-d", "--detach", action="store_true", help="return when everything is ready")
     add("down", "stop the stack")
@@ -69,4 +74,5 @@ def parse(arguments: Sequence[str]) -> Words:
         getattr(found, "url", None),
         getattr(found, "detach", False),
         getattr(found, "name", None),
+        tuple(getattr(found, "rest", ())),
     )

@@ -56,6 +56,11 @@ class Layout:
         return 54325 + self.offset
 
     @property
+    def figma_port(self) -> int:
+        """The local Figma's API; its images are one port further."""
+        return 54326 + self.offset
+
+    @property
     def collab_port(self) -> int:
         return 3100 + self.offset
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from local import postgres, setup
 from local.children import Program
+from local.figma.world import TOKEN
 from local.layout import Layout, StackError
 from local.setup import REPOSITORY
 
@@ -190,6 +191,9 @@ def worker(layout: Layout, env: Mapping[str, str], index: int) -> Program:
         "BROWSER_ALLOW_ORIGINS": ",".join(filter(None, origins)),
         "PYTHONPATH": str(REPOSITORY),
     }
+    if not environment.get("FIGMA_API_TOKEN"):
+        environment["FIGMA_API_TOKEN"] = TOKEN
+        environment.setdefault("FIGMA_API_URL", f"http://127.0.0.1:{layout.figma_port}")
     if setup.CHROMIUM_FILE.exists():
         environment.setdefault("BROWSER_EXECUTABLE", setup.CHROMIUM_FILE.read_text().strip())
     ready = f"http://127.0.0.1:{health}/readyz"
@@ -205,8 +209,21 @@ def worker(layout: Layout, env: Mapping[str, str], index: int) -> Program:
     )
 
 
+def figma(layout: Layout) -> Program:
+    """Stands in for Figma; a worker that has a token of Figma's own never asks it."""
+    port = layout.figma_port
+    return Program(
+        "figma",
+        [sys.executable, "-m", "local.figma", str(port)],
+        base_environment() | {"PYTHONPATH": str(REPOSITORY)},
+        REPOSITORY,
+        _answers(f"http://127.0.0.1:{port}/"),
+        ports=[port, port + 1],
+    )
+
+
 def _worker_variables() -> Iterator[str]:
     from worker.settings import VARIABLES
 
     yield from (variable.name for variable in VARIABLES)
-    yield from ("FIGMA_API_URL", "FIGMA_API_TOKEN", "FIGMA_ALLOWED_FILES", "PLAYWRIGHT_BROWSERS_PATH")
+    yield "PLAYWRIGHT_BROWSERS_PATH"

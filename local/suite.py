@@ -65,6 +65,8 @@ def free_layout(kind: str) -> Layout:
             layout.postgres_port,
             layout.objects_port,
             layout.demo_port,
+            layout.figma_port,
+            layout.figma_port + 1,
             layout.collab_port,
             layout.health_port(0),
         ]

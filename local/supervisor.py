@@ -72,7 +72,12 @@ class Supervisor:
         ports = programs.function_ports(layout, names)
         env = credentials.prepare(layout)
         groups = [
-            [programs.objects(layout), programs.realtime(layout, env), programs.gateway(layout, env, ports)]
+            [
+                programs.objects(layout),
+                programs.figma(layout),
+                programs.realtime(layout, env),
+                programs.gateway(layout, env, ports),
+            ]
         ]
         folders = _staged(names, layout.home / "functions")
         groups.append([programs.function(env, name, port, folders[name]) for name, port in ports.items()])

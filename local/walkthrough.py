@@ -3,7 +3,8 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +16,92 @@ from local.supervisor import is_up
 
 JOB_SECONDS = 90  # for the job to end
 PICTURE = Path("sidejob-demo.png")
+PICTURES = Path("sidejob-demo-figma")
+PROVEN_CASE = {"file": "u9VG9NhC6C8hVJYx8o9rpS", "nodeIds": ["1:8", "1:2", "1:4"]}
 _FINAL = ("job.succeeded", "job.dead_lettered", "job.cancelled")
 
 
 def run(layout: Layout, url: str | None) -> int:
-    """Exit code 1 with the job's error when it failed."""
-    with _stack(layout) as env:
-        target = url or f"{layout.demo_origin}/"
-        with httpx.Client(
+    """Takes a screenshot. Exit code 1 with the job's error when it failed."""
+    payload = {"url": url or f"{layout.demo_origin}/"}
+    with _client(layout) as client:
+        return client.take("browser.screenshot", payload, lambda _: PICTURE)
+
+
+def run_figma(layout: Layout, file: str | None, nodes: Sequence[str]) -> int:
+    """Exports nodes: of the local Figma's file, or with FIGMA_API_TOKEN of any that the token sees."""
+    payload: dict[str, Any] = {"file": file} if file else dict(PROVEN_CASE)
+    if nodes:
+        payload["nodeIds"] = list(nodes)
+    with _client(layout) as client:
+        return client.take("figma.export", payload, lambda name: PICTURES / name.replace("/", "-"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """A signed-in member, who asks for a job and fetches what comes of it."""
+
+    http: httpx.Client
+    env: Mapping[str, str]
+
+    def take(self, job_type: str, payload: Mapping[str, Any], place: Callable[[str], Path]) -> int:
+        http, functions, rest = self.http, self.env["FUNCTIONS_URL"], f"{self.env['SUPABASE_URL']}/rest/v1"
+        began = time.monotonic()
+        job_id = _ask(http, "POST", f"{functions}/task-assign", {"type": job_type, "payload": payload})[
+            "jobId"
+        ]
+        print(f"job        {job_id}  {job_type} {' '.join(map(_words, payload.values()))}")
+        last = ""
+        for event in _events(http, rest, job_id):
+            detail = event["payload"]
+            shown = [
+                detail[name] for name in ("step", "message", "reason") if isinstance(detail.get(name), str)
+            ]
+            if "total" in detail:
+                shown.append(f"{detail['done']} of {detail['total']}")
+            seconds = time.monotonic() - began
+            print(f"  {seconds:5.2f} s  {event['event_type']} {' '.join(shown)}".rstrip(), flush=True)
+            last = event["event_type"]
+        if last != "job.succeeded":
+            (job,) = _ask(http, "GET", f"{rest}/jobs?select=status,error&id=eq.{job_id}")
+            print(f"The job {job['status']}: {job['error']}", file=sys.stderr)
+            return 1
+        for artifact in reversed(_ask(http, "GET", f"{functions}/artifacts-list?jobId={job_id}")["items"]):
+            self._fetch(artifact, place(artifact["name"]))
+        return 0
+
+    def _fetch(self, artifact: Mapping[str, Any], target: Path) -> None:
+        print(f"artifact   {artifact['path']}")
+        url = f"{self.env['FUNCTIONS_URL']}/sign-artifact"
+        signed = _ask(self.http, "POST", url, {"artifactId": artifact["id"]})
+        print(f"signed     {signed['url']}  (for {signed['expires']} s)")
+        answer = httpx.get(
+            signed["url"], timeout=30, trust_env=False
+        )  # whoever has the URL needs nothing else
+        if answer.is_error:
+            raise StackError(f"The signed URL answers {answer.status_code}: {answer.text[:300]}")
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(answer.content)
+        width, height = (int.from_bytes(answer.content[at : at + 4]) for at in (16, 20))  # a PNG begins so
+        print(f"picture    {target.absolute()}  {len(answer.content):,} bytes  {width} × {height}")
+
+
+@contextlib.contextmanager
+def _client(layout: Layout) -> Iterator[_Client]:
+    with (
+        _stack(layout) as env,
+        httpx.Client(
             headers={"apikey": env["SUPABASE_PUBLISHABLE_KEY"]}, timeout=30, trust_env=False
-        ) as http:
-            return _take(http, env, target)
+        ) as http,
+    ):
+        sign_in = f"{env['SUPABASE_URL']}/auth/v1/token?grant_type=password"
+        session = _ask(http, "POST", sign_in, {"email": env["DEMO_EMAIL"], "password": env["DEMO_PASSWORD"]})
+        http.headers["authorization"] = f"Bearer {session['access_token']}"
+        yield _Client(http, env)
 
 
-def _take(http: httpx.Client, env: Mapping[str, str], target: str) -> int:
-    session = _ask(
-        http,
-        "POST",
-        f"{env['SUPABASE_URL']}/auth/v1/token?grant_type=password",
-        {"email": env["DEMO_EMAIL"], "password": env["DEMO_PASSWORD"]},
-    )
-    http.headers["authorization"] = f"Bearer {session['access_token']}"
-    functions, rest = env["FUNCTIONS_URL"], f"{env['SUPABASE_URL']}/rest/v1"
-    began = time.monotonic()
-    job_id = _ask(
-        http, "POST", f"{functions}/task-assign", {"type": "browser.screenshot", "payload": {"url": target}}
-    )["jobId"]
-    print(f"job        {job_id}  browser.screenshot {target}")
-    last = ""
-    for event in _events(http, rest, job_id):
-        detail = event["payload"]
-        note = " ".join(
-            str(detail[name]) for name in ("step", "message", "reason") if isinstance(detail.get(name), str)
-        )
-        print(f"  {time.monotonic() - began:5.2f} s  {event['event_type']} {note}".rstrip(), flush=True)
-        last = event["event_type"]
-    if last != "job.succeeded":
-        (job,) = _ask(http, "GET", f"{rest}/jobs?select=status,error&id=eq.{job_id}")
-        print(f"The job {job['status']}: {job['error']}", file=sys.stderr)
-        return 1
-    artifact = _ask(http, "GET", f"{functions}/artifacts-list?jobId={job_id}")["items"][0]
-    print(f"artifact   {artifact['path']}")
-    signed = _ask(http, "POST", f"{functions}/sign-artifact", {"artifactId": artifact["id"]})
-    print(f"signed     {signed['url']}  (for {signed['expires']} s)")
-    answer = httpx.get(signed["url"], timeout=30, trust_env=False)  # whoever has the URL needs nothing else
-    if answer.is_error:
-        raise StackError(f"The signed URL answers {answer.status_code}: {answer.text[:300]}")
-    PICTURE.write_bytes(answer.content)
-    width, height = (int.from_bytes(answer.content[at : at + 4]) for at in (16, 20))  # a PNG begins so
-    print(f"picture    {PICTURE.absolute()}  {len(answer.content):,} bytes  {width} × {height}")
-    return 0
+def _words(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _events(http: httpx.Client, rest: str, job_id: str) -> Iterator[dict[str, Any]]:

@@ -199,7 +199,7 @@ class TaskResult(Body):
     error: Failure | None = Field(None, description="{code, message, …}, or a sentence.")
     result: Object | None = None
     artifact: Artifact | None = None
-    artifacts: Annotated[list[Artifact], Field(max_length=100)] = Field(default_factory=list)
+    artifacts: Annotated[list[Artifact], Field(max_length=1000)] = Field(default_factory=list)
     artifact_recorded: bool = Field(False, description="The rows are there already: add none.")
     retry_at: Instant | None = Field(None, description="After a failure: not before this instant.")
     give_up: bool = Field(False, description="After a failure: do not try again.")

@@ -5,14 +5,21 @@ import logging
 import os
 import signal
 import sys
+from contextlib import AbstractAsyncContextManager
 
 from worker import VERSION, log
 from worker.attempt import Workshop
+from worker.browser import kinds
+from worker.browser.egress.limits import Limits
+from worker.browser.egress.proxy import Egress
 from worker.browser.engine import Engine, NoBrowser
 from worker.browser.launching import Launch
-from worker.browser.screenshot import Screenshot
 from worker.browser.targets import Targets
+from worker.browser.visit import Visitor
 from worker.errors import Refused, SignInRefused
+from worker.figma.client import Access
+from worker.figma.jobs import ANY_FILE, Figma
+from worker.figma.limiter import Limiter
 from worker.handlers import Handler
 from worker.health import serving
 from worker.metrics import Metrics
@@ -35,12 +42,18 @@ async def work(settings: Settings) -> None:
         logger.warning(
             "some origins may be opened in spite of a private address: %s", sorted(settings.allow_origins)
         )
-    async with Engine.running(launch, on_start=lambda: metrics.add("browser_starts_total")) as engine:
-        screenshot = Screenshot(
-            engine, Targets(settings.allow_origins), settings.nav_timeout_ms / 1000, settings.force_success
-        )
-        handlers: dict[str, Handler] = {"browser.screenshot": screenshot.handle}
-        async with Project.open(settings) as project:
+    limits = Limits(settings.max_requests, settings.max_received_mb * 1024 * 1024)
+    egress = Egress(Targets(settings.allow_origins), limits, metrics.add)
+    async with Engine.running(
+        launch,
+        on_start=lambda: metrics.add("browser_starts_total"),
+        restart_jobs=settings.restart_jobs,
+        restart_bytes=settings.restart_mb * 1024 * 1024,
+    ) as engine:
+        visitor = Visitor(engine, egress, settings.nav_timeout_ms / 1000, settings.allow_insecure_tls)
+        handlers: dict[str, Handler] = kinds.handlers(visitor, settings.force_success)
+        async with _figma(settings) as figma, Project.open(settings) as project:
+            handlers |= figma.handlers()
             shop = Workshop(project, handlers, metrics, settings.lease_seconds, settings.work_folder)
             runner = Runner(settings, project, shop, metrics, lambda: engine.ready)
             loop = asyncio.get_running_loop()
@@ -51,13 +64,25 @@ async def work(settings: Settings) -> None:
                 await runner.run()
 
 
+def _figma(settings: Settings) -> AbstractAsyncContextManager[Figma]:
+    if settings.figma_token and ANY_FILE in settings.figma_files:
+        logging.getLogger("worker").warning(
+            "FIGMA_ALLOWED_FILES is *: whoever may enqueue jobs reads every file that the token's owner sees"
+        )
+    access = Access(settings.figma_url, settings.figma_token, settings.figma_timeout_seconds)
+    limiter = Limiter({1: settings.figma_tier1, 2: settings.figma_tier2, 3: settings.figma_tier3})
+    return Figma.open(access, limiter, settings.figma_files)
+
+
 def main() -> int:
     try:
         settings = Settings.read(os.environ)
     except SettingsError as error:
         print("The worker cannot start:", *error.problems, sep="\n  ", file=sys.stderr)
         return 2
-    log.configure(settings.log_level, frozenset({settings.password, settings.publishable_key}))
+    log.configure(
+        settings.log_level, frozenset({settings.password, settings.publishable_key, settings.figma_token})
+    )
     try:
         asyncio.run(work(settings))
     except (SignInRefused, Refused) as error:

@@ -6,25 +6,42 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from worker import log as lines
 from worker import uploads
 from worker.errors import LeaseLost, NoFunctions, ProjectError, Refused, Unreachable
-from worker.handlers import Context, Done, Error, GiveUp, Handler, Outcome, Postpone, RetryLater
+from worker.handlers import (
+    Context,
+    Done,
+    Earlier,
+    Error,
+    File,
+    FileTooLarge,
+    GiveUp,
+    Handler,
+    Outcome,
+    Postpone,
+    RetryLater,
+    StorageFailed,
+    Stored,
+)
 from worker.lease import Lease, Loss
 from worker.metrics import Metrics
 from worker.project import Claim, Project, Report
 from worker.retry import delays, persistently
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 10  # a cancelled handler gets so long to clean up
 _TRIES_BEFORE_DIRECT = 3
+_MOST_SHOWN = 100  # artifacts in a result: it goes through a body of 1 MiB together with their rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +61,7 @@ class Attempt:
     def __init__(self, claim: Claim, shop: Workshop) -> None:
         self.claim = claim
         self._shop = shop
+        self._shelf = uploads.Shelf(shop.project, claim.job)
         self._work: asyncio.Task[str] | None = None
         self._lease = Lease(lambda: shop.project.renew(claim), shop.lease_seconds)
         self._handed_back = False
@@ -110,13 +128,38 @@ class Attempt:
         if handler is None:
             return GiveUp(Error("unknown_type", f"This worker knows no jobs of type {job.type[:100]!r}."))
         try:
-            return await handler(job, Context(folder=folder.path, progress=self._progress))
+            return await handler(job, self._context(folder))
+        except FileTooLarge as error:
+            return GiveUp(Error("output_too_large", str(error)))
+        except StorageFailed as error:
+            log.error("upload failed: %s", error)
+            return RetryLater(Error("upload_failed", "The files could not be stored."))
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 log.error("no space left for the job's files")
                 return RetryLater(Error("disk_full", "The worker had no space left for the job's files."))
             log.exception("the handler raised: this is a bug")
             return RetryLater(Error("internal_error", "The worker failed; its log says why."))
+
+    def _context(self, folder: "_Folder") -> Context:
+        job, shelf, project = self.claim.job, self._shelf, self._shop.project
+
+        async def store(file: File) -> Stored:
+            stored = await _through_storage(shelf.store(file))
+            self._shop.metrics.add("uploaded_bytes_total", stored.size)
+            return stored
+
+        async def adopt(file: Stored, name: str) -> Stored | None:
+            return await _through_storage(shelf.adopt(file, name))
+
+        async def earlier(source: str) -> Sequence[Earlier]:
+            try:
+                return await project.earlier(job, source)
+            except ProjectError as error:
+                log.warning("earlier jobs could not be read; nothing is taken from them: %s", error)
+                return ()
+
+        return Context(folder.path, self._progress, store, earlier, adopt)
 
     async def _progress(self, progress: Any, checkpoint: Any = None) -> None:
         try:
@@ -128,13 +171,15 @@ class Attempt:
         match outcome:
             case Done():
                 return await self._store_and_deliver(outcome)
-            case RetryLater(error, at, after):
+            case RetryLater(error, at, after, files):
+                await self._keep_evidence(files)
                 if after is not None:
                     at = datetime.now(UTC) + after
                 log.warning("failed: %s", error.message, extra=lines.fields(code=error.code))
                 await self._deliver(Report(ok=False, error=error.as_json(), retry_at=at))
                 return "failed"
-            case GiveUp(error):
+            case GiveUp(error, files):
+                await self._keep_evidence(files)
                 log.warning("failed for good: %s", error.message, extra=lines.fields(code=error.code))
                 await self._deliver(Report(ok=False, error=error.as_json(), give_up=True))
                 return "failed"
@@ -144,13 +189,14 @@ class Attempt:
     async def _store_and_deliver(self, done: Done) -> str:
         job, began = self.claim.job, time.monotonic()
         try:
-            rows = await uploads.store(self._shop.project, job, done.files)
-        except uploads.TooLarge as error:
+            rows = await self._shelf.store_all(done.files)
+        except FileTooLarge as error:
             return await self._conclude(GiveUp(Error("output_too_large", str(error))))
         except (Unreachable, Refused, OSError) as error:
             log.error("upload failed: %s", error)
             return await self._conclude(RetryLater(Error("upload_failed", "The files could not be stored.")))
-        self._shop.metrics.add("uploaded_bytes_total", sum(row["size"] for row in rows))
+        uploaded = [row["size"] for row, file in zip(rows, done.files, strict=True) if isinstance(file, File)]
+        self._shop.metrics.add("uploaded_bytes_total", sum(uploaded))
         now = time.monotonic()
         timings = {
             **done.result.get("timings", {}),
@@ -158,7 +204,9 @@ class Attempt:
             "uploadMs": round((now - began) * 1000),
             "totalMs": max(0, round((datetime.now(UTC) - job.claimed_at).total_seconds() * 1000)),
         }
-        result = {**done.result, "timings": timings, "artifacts": [_shown(row) for row in rows]}
+        result = {**done.result, "timings": timings}
+        if len(rows) <= _MOST_SHOWN:
+            result["artifacts"] = [_shown(row) for row in rows]
         try:
             await self._deliver(Report(ok=True, result=result, artifacts=rows))
         except Refused as error:
@@ -167,6 +215,18 @@ class Attempt:
             await self._deliver(Report(ok=False, error=failure.as_json()))
             return "failed"
         return "succeeded"
+
+    async def _keep_evidence(self, files: tuple[File, ...]) -> None:
+        """What shows why an attempt failed is worth a try, and no more: the failure is told in any case."""
+        if not files:
+            return
+        try:
+            rows = await self._shelf.store_all(files)
+            await self._shop.project.record_artifacts(self.claim, rows)
+        except LeaseLost:
+            raise
+        except (FileTooLarge, ProjectError, OSError) as error:
+            log.warning("files of a failed attempt are not kept: %s", error)
 
     async def _deliver(self, report: Report) -> None:
         """Repeats until it is told, or the lease ends and stops the attempt. Raises LeaseLost, Refused."""
@@ -200,6 +260,14 @@ class Attempt:
         except ProjectError as error:
             log.warning("not handed back (the lease will expire): %s", error)
             return "lease_lost"
+
+
+async def _through_storage(request: Awaitable[T]) -> T:
+    """LeaseLost goes through: the lease's keeper stops the attempt."""
+    try:
+        return await request
+    except (Unreachable, Refused) as error:
+        raise StorageFailed(str(error)) from error
 
 
 async def _stop(work: asyncio.Task[str]) -> None:

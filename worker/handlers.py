@@ -6,7 +6,7 @@ the worker drains: then it cleans up and lets the cancellation through. An excep
 bug, and costs an attempt.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -52,18 +52,43 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Stored:
+    """A file that lies in Storage already. It becomes an artifact when the job ends with it in `Done`."""
+
+    name: str
+    mime: str
+    size: int  # bytes
+    sha256: str  # hexadecimal
+    path: str  # in the bucket
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A job of the same workspace and type that succeeded before: its result and its artifacts."""
+
     result: Mapping[str, Any]
-    files: tuple[File, ...] = ()
+    files: tuple[Stored, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """`result["source"]`, where there is one, is how `Context.earlier` finds this job later."""
+
+    result: Mapping[str, Any]
+    files: tuple[File | Stored, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """A failed attempt. `at` or `after` say when to try again; neither: the queue's own backoff decides."""
+    """A failed attempt. `at` or `after` say when to try again; neither: the queue's own backoff decides.
+    `files` show why it failed."""
 
     error: Error
     at: datetime | None = None
     after: timedelta | None = None
+    files: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +101,41 @@ class Postpone:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """A failure that no further attempt can mend."""
+    """A failure that no further attempt can mend. `files` show why."""
 
     error: Error
+    files: tuple[File, ...] = ()
 
 
 Outcome: TypeAlias = Done | RetryLater | Postpone | GiveUp
 
 
+async def _not_here(*_: object) -> Any:
+    raise NotImplementedError("this context has no Storage")
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a running handler may use."""
+    """What a running handler may use. What touches Storage raises StorageFailed."""
 
     folder: Callable[[], Path]  # the attempt's own folder, made at the first call, removed at the end
     progress: Callable[
         ..., Awaitable[None]
     ]  # progress(values, checkpoint=None); never raises, may be dropped
+    # Stores a file now and not at the end, so that the next attempt finds it: put it into the checkpoint.
+    store: Callable[[File], Awaitable[Stored]] = _not_here
+    # earlier(source): jobs whose result has this `source`, the newest first.
+    earlier: Callable[[str], Awaitable[Sequence[Earlier]]] = _not_here
+    # adopt(file, name): a copy of an earlier job's file in this job's folder; None when it is gone.
+    adopt: Callable[[Stored, str], Awaitable[Stored | None]] = _not_here
+
+
+class StorageFailed(Exception):
+    """Storage does not take or give a file now; the attempt fails and is tried again."""
+
+
+class FileTooLarge(Exception):
+    """A file is larger than an artifact may be; no further attempt can mend it."""
 
 
 Handler: TypeAlias = Callable[[Job, Context], Awaitable[Outcome]]

@@ -2,19 +2,20 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 from postgrest.exceptions import APIError
+from postgrest.types import ReturnMethod
 from storage3.exceptions import StorageApiError
 
 from sidejob.errors import UPSTREAM
 from worker import VERSION
 from worker.errors import LeaseLost, NoFunctions, ProjectError, Refused, Unreachable
-from worker.handlers import Job
+from worker.handlers import Earlier, Job, Stored
 from worker.session import Session
 from worker.settings import Settings
 
@@ -23,6 +24,10 @@ T = TypeVar("T")
 # Codes that say "later": PostgREST without its database (PGRST00…); Postgres's classes of connection,
 # conflict, resource and operator; and, where a proxy answered instead, HTTP's 408, 429, 5xx.
 _LATER = ("PGRST00", "08", "40001", "40P01", "53", "57", "408", "429", "500", "502", "503", "504")
+
+
+_EARLIER_JOBS = 4
+_MOST_ROWS = 1000  # what a hosted project's REST answers at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,15 @@ class Project:
         )
         return str(_one(answer)["status"])
 
+    async def record_artifacts(self, claim: Claim, rows: tuple[Mapping[str, Any], ...]) -> None:
+        """Of an attempt that goes on or fails; one that succeeds records them with its end."""
+        job = claim.job
+        own = {"job_id": job.id, "workspace_id": job.workspace_id, "attempt": job.attempt}
+        table = self._session.client.table("artifacts")
+        await self._rest(
+            lambda: table.insert([{**row, **own} for row in rows], returning=ReturnMethod.minimal)
+        )
+
     async def tend(self) -> Mapping[str, Any]:
         """Looks after the queue: expired leases, schedules, what is too old. What was done, as `tend_queue`
         tells it."""
@@ -183,6 +197,44 @@ class Project:
                 raise _refusal(status, str(error.code), error.message[:500]) from error
 
         await self._signed(send)
+
+    async def copy(self, source: str, target: str) -> bool:
+        """Copies an object within the bucket; False when there is none at `source`. May be repeated: the
+        target lies in this attempt's folder, so what is there already is what was asked for."""
+
+        async def send(_: str) -> bool:
+            try:
+                await self._session.client.storage.from_("artifacts").copy(source, target)
+            except StorageApiError as error:
+                status = int(error.status) if str(error.status).isdigit() else 500
+                if status in (404, 409):
+                    return status == 409
+                raise _refusal(status, str(error.code), error.message[:500]) from error
+            return True
+
+        return await self._signed(send)
+
+    async def earlier(self, job: Job, source: str) -> list[Earlier]:
+        """The newest jobs of the job's workspace and type that succeeded from this very `result.source`."""
+        jobs = await self._rest(
+            lambda: (
+                self._session.client.table("jobs")
+                .select("id", "result")
+                .eq("workspace_id", job.workspace_id)
+                .eq("type", job.type)
+                .eq("status", "succeeded")
+                .eq("result->>source", source)
+                .order("finished_at", desc=True)
+                .limit(_EARLIER_JOBS)
+            )
+        )
+        return [Earlier(row["result"], await self._files(row["id"])) for row in jobs]
+
+    async def _files(self, job_id: str) -> tuple[Stored, ...]:
+        columns = [entry.name for entry in fields(Stored)]
+        artifacts = self._session.client.table("artifacts")
+        rows = await self._rest(lambda: artifacts.select(*columns).eq("job_id", job_id).limit(_MOST_ROWS))
+        return tuple(Stored(**row) for row in rows)
 
     async def post_result(self, claim: Claim, report: Report) -> str:
         """Posts to `task-result`; returns the job's status. Repeating it is harmless."""

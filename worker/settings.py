@@ -125,6 +125,20 @@ def _origins(text: str) -> frozenset[str]:
     return frozenset(origins)
 
 
+def _files(text: str) -> frozenset[str]:
+    """Keys of Figma files; one `*` stands for all."""
+    keys = frozenset(filter(None, (part.strip() for part in text.split(","))))
+    if wrong := [key for key in sorted(keys - {"*"}) if not re.fullmatch(r"[A-Za-z0-9]{10,128}", key)]:
+        raise ValueError(f"has {wrong[0]!r}, which is no file key")
+    return keys
+
+
+def _header(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]{0,1000}", text):
+        raise ValueError("must be printable ASCII without spaces")
+    return text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything the worker can be told. `Settings.read(os.environ)` makes one or says all that is wrong."""
@@ -239,12 +253,88 @@ class Settings:
     force_success: bool = _setting(
         "BROWSER_FORCE_SUCCESS", "A last failure yields a 1×1 PNG marked fallback", _flag, default="false"
     )
+    allow_insecure_tls: bool = _setting(
+        "BROWSER_ALLOW_INSECURE_TLS", "Jobs may ask for ignoreTlsErrors", _flag, default="false"
+    )
+    restart_jobs: int = _setting(
+        "BROWSER_RESTART_JOBS",
+        "Jobs after which the browser is replaced; 0: never",
+        _whole(0, 1_000_000),
+        default="500",
+        unit="jobs",
+    )
+    restart_mb: int = _setting(
+        "BROWSER_RESTART_MB",
+        "Memory of its own after which the browser is replaced; 0: never",
+        _whole(0, 1_000_000),
+        default="2048",
+        unit="MB",
+    )
+    max_requests: int = _setting(
+        "BROWSER_MAX_REQUESTS",
+        "Requests that one job may make",
+        _whole(1, 1_000_000),
+        default="2000",
+        unit="requests",
+    )
+    max_received_mb: int = _setting(
+        "BROWSER_MAX_MB", "What one job may receive", _whole(1, 100_000), default="100", unit="MB"
+    )
     allow_origins: frozenset[str] = _setting(
         "BROWSER_ALLOW_ORIGINS",
         "Origins that may be opened in spite of a private address",
         _origins,
         default="",
         unit="scheme://host:port, comma-separated",
+    )
+    figma_url: str = _setting(
+        "FIGMA_API_URL",
+        "Where Figma's API is; downloads from its host are allowed too",
+        _address,
+        default="https://api.figma.com",
+        unit="URL",
+    )
+    figma_token: str = _setting(
+        "FIGMA_API_TOKEN",
+        "A personal or plan access token; not set: Figma jobs fail",
+        _header,
+        default="",
+        secret=True,
+    )
+    figma_files: frozenset[str] = _setting(
+        "FIGMA_ALLOWED_FILES",
+        "Files that jobs may ask for; *: all that the token's owner sees",
+        _files,
+        default="*",
+        unit="file keys, comma-separated",
+    )
+    figma_tier1: int = _setting(
+        "FIGMA_TIER1_PER_MINUTE",
+        "Renders and files: 10 in Pro, 15 in Organization, 20 in Enterprise plans; divided among workers",
+        _whole(1, 10_000),
+        default="10",
+        unit="requests",
+    )
+    figma_tier2: int = _setting(
+        "FIGMA_TIER2_PER_MINUTE",
+        "Fills, comments, variables: 25, 50, 100 likewise",
+        _whole(1, 10_000),
+        default="25",
+        unit="requests",
+    )
+    figma_tier3: int = _setting(
+        "FIGMA_TIER3_PER_MINUTE",
+        "Metadata and libraries: 50, 100, 150 likewise",
+        _whole(1, 10_000),
+        default="50",
+        unit="requests",
+    )
+    figma_timeout_seconds: float = _setting(
+        "FIGMA_TIMEOUT_SECONDS",
+        "How long an answer may take to begin; Figma gives a render up after about 55",
+        _number(1, 600),
+        default="60",
+        unit="seconds",
     )
 
     @classmethod

@@ -5,11 +5,12 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from worker.handlers import File, Job
+from worker.handlers import File, FileTooLarge, Job, Stored
 from worker.project import Project
 from worker.retry import persistently
 
@@ -19,27 +20,24 @@ _LONGEST_NAME = 200
 _NOT_TAKEN = re.compile(r"[^A-Za-z0-9_!\-.*'() &$@=;:+,]")
 
 
-class TooLarge(Exception):
-    """A file is larger than an artifact may be."""
-
-
 def object_names(names: Iterable[str]) -> list[str]:
     """The names reduced to what Storage takes, all different. The same names always give the same answer."""
-    reduced: list[str] = []
-    for name in names:
-        letters = [
-            letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)
-        ]
-        plain = _NOT_TAKEN.sub("_", unicodedata.normalize("NFC", "".join(letters))).strip(" ")
-        stem, dot, extension = plain.rpartition(".")
-        if not dot or not 0 < len(extension) <= 16:
-            stem, dot, extension = plain, "", ""
-        stem = stem[: _LONGEST_NAME - len(dot + extension)].strip(".") or "file"
-        candidate, number = f"{stem}{dot}{extension}", 2
-        while candidate in reduced:
-            candidate, number = f"{stem}-{number}{dot}{extension}", number + 1
-        reduced.append(candidate)
-    return reduced
+    taken: set[str] = set()
+    return [_reduced(name, taken) for name in names]
+
+
+def _reduced(name: str, taken: set[str]) -> str:
+    letters = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]
+    plain = _NOT_TAKEN.sub("_", unicodedata.normalize("NFC", "".join(letters))).strip(" ")
+    stem, dot, extension = plain.rpartition(".")
+    if not dot or not 0 < len(extension) <= 16:
+        stem, dot, extension = plain, "", ""
+    stem = stem[: _LONGEST_NAME - len(dot + extension)].strip(".") or "file"
+    candidate, number = f"{stem}{dot}{extension}", 2
+    while candidate in taken:
+        candidate, number = f"{stem}-{number}{dot}{extension}", number + 1
+    taken.add(candidate)
+    return candidate
 
 
 def object_path(job: Job, name: str) -> str:
@@ -47,28 +45,50 @@ def object_path(job: Job, name: str) -> str:
     return f"{job.workspace_id}/{job.claimed_at:%Y/%m/%d}/{job.id}/{job.attempt}/{name}"
 
 
-async def store(project: Project, job: Job, files: tuple[File, ...]) -> tuple[dict[str, Any], ...]:
-    """Uploads all, each a few times if need be; returns the artifact rows. Raises TooLarge, Unreachable,
-    Refused, OSError."""
-    rows = []
-    for file, name in zip(files, object_names(file.name for file in files), strict=True):
+class Shelf:
+    """One attempt's folder in Storage. Every name that it gives out is taken from then on."""
+
+    def __init__(self, project: Project, job: Job) -> None:
+        self._project = project
+        self._job = job
+        self._taken: set[str] = set()
+
+    async def store(self, file: File) -> Stored:
+        """Uploads a file, a few times if need be. Raises FileTooLarge, Unreachable, Refused, OSError."""
+        path = self._place(file.name)
         size, digest = await asyncio.to_thread(_measure, file.content)
         if size > MAX_BYTES:
-            raise TooLarge(f"{file.name[:100]!r} has {size} bytes; an artifact has {MAX_BYTES} at most.")
-        path = object_path(job, name)
-        await persistently(partial(project.upload, path, file.content, file.mime))
-        row = {
-            "name": file.name,
-            "mime": file.mime,
-            "size": size,
-            "sha256": digest,
-            "bucket": "artifacts",
-            "path": path,
-        }
-        rows.append(
-            row | {key: value for key in ("width", "height") if (value := getattr(file, key)) is not None}
-        )
-    return tuple(rows)
+            raise FileTooLarge(f"{file.name[:100]!r} has {size} bytes; an artifact has {MAX_BYTES} at most.")
+        await persistently(partial(self._project.upload, path, file.content, file.mime))
+        return Stored(file.name, file.mime, size, digest, path, file.width, file.height)
+
+    async def adopt(self, file: Stored, name: str) -> Stored | None:
+        """A copy, made within Storage; None when the file is gone. Raises Unreachable, Refused."""
+        path = self._place(name)
+        found: list[bool] = []
+
+        async def copy() -> None:
+            found.append(await self._project.copy(file.path, path))
+
+        await persistently(copy)
+        return replace(file, name=name, path=path) if found[-1] else None
+
+    async def store_all(self, files: Iterable[File | Stored]) -> tuple[dict[str, Any], ...]:
+        """The artifact rows; uploads what is not stored yet. Raises as `store`."""
+        rows = []
+        for file in files:
+            stored = file if isinstance(file, Stored) else await self.store(file)
+            rows.append(row(stored))
+        return tuple(rows)
+
+    def _place(self, name: str) -> str:
+        return object_path(self._job, _reduced(name, self._taken))
+
+
+def row(file: Stored) -> dict[str, Any]:
+    """The artifact row, as `finish_job` takes it."""
+    known = {key: value for key, value in asdict(file).items() if value is not None}
+    return {**known, "bucket": "artifacts"}
 
 
 def _measure(content: bytes | Path) -> tuple[int, str]:

@@ -1,18 +1,39 @@
 """What the documents say is checked against the code."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
+from pydantic import BaseModel
 
 from deploy.stage import functions_in_repository
 from sidejob.errors import CODES, UPSTREAM
 from worker.browser.faults import VERDICTS, Verdict
-from worker.browser.options import ScreenshotOptions
+from worker.browser.kinds import KINDS
+from worker.browser.options.content import ContentOptions
+from worker.browser.options.page import PageOptions
+from worker.browser.options.pdf import Paper, PdfOptions
+from worker.browser.options.reading import read
+from worker.browser.options.screenshot import ScreenshotOptions
+from worker.browser.schema import schema
+from worker.browser.work import Kind
+from worker.figma import faults as figma
+from worker.figma.options import (
+    CommentsOptions,
+    ExportOptions,
+    FigmaOptions,
+    FileOptions,
+    FillsOptions,
+    Select,
+    TokensOptions,
+)
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -120,22 +141,112 @@ def test_every_setting_of_the_functions_is_documented() -> None:
     assert {row[0] for row in table("settings.md", "variable", "default", "meaning")} == read
 
 
-def test_every_option_of_a_screenshot_is_documented_with_its_default() -> None:
-    text = (DOCS / "screenshots.md").read_text().partition("## What comes out")[0]
-    documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", text, re.MULTILINE))
-    options = ScreenshotOptions.model_fields
-    assert {field.alias for field in options.values()} == set(documented)
-    for field in options.values():
+def options_in(heading: str) -> dict[str, str]:
+    """Fields and defaults of the tables under this heading of browser.md."""
+    text = (DOCS / "browser.md").read_text().partition(f"\n## {heading}")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("heading", "model", "inherited"),
+    [
+        ("The page", PageOptions, None),
+        ("browser.screenshot", ScreenshotOptions, PageOptions),
+        ("browser.pdf", PdfOptions, PageOptions),
+        ("browser.content", ContentOptions, PageOptions),
+    ],
+)
+def test_every_option_of_a_browser_job_is_documented_with_its_default(
+    heading: str, model: type[BaseModel], inherited: type[BaseModel] | None
+) -> None:
+    options = {
+        str(field.alias): field
+        for name, field in model.model_fields.items()
+        if inherited is None or name not in inherited.model_fields
+    }
+    if model is PdfOptions:
+        options |= {str(field.alias): field for field in Paper.model_fields.values()}
+    documented = options_in(heading)
+    assert set(options) == set(documented)
+    for alias, field in options.items():
         default = field.get_default(call_default_factory=True)
-        if default is not None:
+        if default is not None and not isinstance(default, BaseModel):
             written = str(default).lower() if isinstance(default, bool) else str(default)
-            assert documented[str(field.alias)] == written, field.alias
+            assert documented[alias] == written, alias
 
 
-def test_every_failure_of_a_screenshot_is_documented_with_its_verdict() -> None:
+def test_the_schema_of_browser_jobs_is_what_the_worker_takes() -> None:
+    """After a change: python -m worker.browser.schema > docs/browser.schema.json"""
+    assert json.loads((DOCS / "browser.schema.json").read_text()) == schema()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.action)
+def test_the_examples_of_browser_jobs_fit_the_schema_and_the_worker(kind: Kind[Any]) -> None:
+    text = (DOCS / "browser.md").read_text()
+    jobs = [json.loads(line) for line in re.findall(r'^\{"type": .*\}$', text, re.MULTILINE)]
+    (job,) = [job for job in jobs if job["type"] == f"browser.{kind.action}"]
+    jsonschema.validate(job, schema())
+    read(kind.model, job["payload"])
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**job, "payload": {**job["payload"], "colour": 1}}, schema())
+
+
+def test_every_failure_of_a_browser_job_is_documented_with_its_verdict() -> None:
     documented: dict[str, str] = {}
-    for codes, again in table("screenshots.md", "code", "tried again"):
+    for codes, again in table("browser.md", "code", "tried again"):
         documented |= dict.fromkeys(codes.split(", "), again.split(",")[0])
     assert documented == {
         code: {Verdict.GIVE_UP: "no"}.get(verdict, "yes") for code, verdict in VERDICTS.items()
     } | {"http_status": "on 408"}
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [
+        ("Every job", FigmaOptions),
+        ("figma.export", ExportOptions),
+        ("figma.file", FileOptions),
+        ("figma.tokens", TokensOptions),
+        ("figma.fills", FillsOptions),
+        ("figma.comments", CommentsOptions),
+    ],
+)
+def test_every_option_of_a_figma_job_is_documented_with_its_default(
+    heading: str, model: type[FigmaOptions]
+) -> None:
+    text = (DOCS / "figma.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    documented = dict(
+        re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", text.split("field of `select`")[0], re.MULTILINE)
+    )
+    own = {
+        str(field.alias): "required" if field.is_required() else _written(field.default)
+        for name, field in model.model_fields.items()
+        if model is FigmaOptions or name not in FigmaOptions.model_fields
+    }
+    assert documented.keys() == own.keys()
+    assert {name: documented[name] for name in own} == {
+        name: documented[name] if default is None else default for name, default in own.items()
+    }
+
+
+def _written(default: object) -> str | None:
+    """As a document writes it; None for one that takes words."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, list):
+        return ", ".join(map(str, default)) or "[]"
+    return None if default is None else str(default)
+
+
+def test_every_field_of_a_figma_selection_is_documented() -> None:
+    documented = {row[0]: row[1] for row in table("figma.md", "field of `select`", "default", "meaning")}
+    assert documented == {str(field.alias): _written(field.default) for field in Select.model_fields.values()}
+
+
+def test_every_failure_of_a_figma_job_is_documented_with_its_verdict() -> None:
+    documented: dict[str, str] = {}
+    for codes, again, _ in table("figma.md", "code", "tried again"):
+        documented |= dict.fromkeys(codes.split(", "), again)
+    assert documented == {
+        code: "no" if verdict is figma.Verdict.GIVE_UP else "yes" for code, verdict in figma.VERDICTS.items()
+    }

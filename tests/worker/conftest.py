@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,11 +16,14 @@ from playwright.async_api import Page
 
 from tests.worker import site as sites
 from tests.worker.processes import children
+from worker.browser.egress.limits import Limits
+from worker.browser.egress.proxy import Egress
 from worker.browser.engine import Engine
+from worker.browser.kinds import handlers
 from worker.browser.launching import Launch
-from worker.browser.screenshot import Screenshot
 from worker.browser.targets import Targets
-from worker.handlers import Context, Done, GiveUp, Job, Outcome, RetryLater
+from worker.browser.visit import Visitor
+from worker.handlers import Context, Done, File, GiveUp, Job, Outcome, RetryLater
 
 Pixel = tuple[int, ...]
 
@@ -47,18 +51,44 @@ class Shot:
         return tuple(int(value) for value in pixel)
 
 
-def job(payload: Mapping[str, Any], attempt: int = 1, last_attempt: bool = False) -> Job:
+def job(
+    payload: Mapping[str, Any],
+    attempt: int = 1,
+    last_attempt: bool = False,
+    kind: str = "browser.screenshot",
+    checkpoint: Any = None,
+) -> Job:
     now = datetime.now(UTC)
-    return Job("job", "browser.screenshot", payload, "workspace", attempt, last_attempt, now, now)
+    return Job("job", kind, payload, "workspace", attempt, last_attempt, now, now, checkpoint)
 
 
 class Camera:
-    """The handler of `browser.screenshot` on the tests' browser, allowed to see the tests' site."""
+    """The handlers of browser jobs on the tests' browser, allowed to see the tests' site."""
 
-    def __init__(self, engine: Engine, site: sites.Site, allowed: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        site: sites.Site,
+        allowed: frozenset[str] = frozenset(),
+        limits: Limits | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.site = site
         self.engine = engine
-        self._targets = Targets(allowed or frozenset({site.origin}))
+        self.progress: list[Any] = []  # what was reported
+        self.counted: Counter[str] = Counter()  # metrics
+        self._folder = folder
+        self._egress = Egress(Targets(allowed or frozenset({site.origin})), limits, self._count)
+
+    def _count(self, name: str, amount: float) -> None:
+        self.counted[name] += round(amount)
+
+    async def _note(self, *values: object, **more: object) -> None:
+        self.progress.append((values, more))
+
+    def _make_folder(self) -> Path:
+        assert self._folder is not None, "this job needs no folder"
+        return self._folder
 
     async def outcome(
         self,
@@ -68,18 +98,24 @@ class Camera:
         last: bool = False,
         force: bool = False,
         nav: float = 10,
+        insecure: bool = False,
+        kind: str = "browser.screenshot",
+        checkpoint: Any = None,
     ) -> Outcome:
         """`url` may be a path of the site."""
         given = dict(payload)
         if str(given.get("url", "")).startswith("/"):
             given["url"] = self.site.url(given["url"])
-        handler = Screenshot(self.engine, self._targets, nav, force)
-        return await handler.handle(job(given, attempt, last), Context(_no_folder, _no_progress))
+        handle = handlers(Visitor(self.engine, self._egress, nav, insecure), force)[kind]
+        return await handle(
+            job(given, attempt, last, kind, checkpoint), Context(self._make_folder, self._note)
+        )
 
     async def shoot(self, payload: Mapping[str, Any], **options: Any) -> Shot:
         outcome = await self.outcome(payload, **options)
         assert isinstance(outcome, Done), outcome
         (file,) = outcome.files
+        assert isinstance(file, File)
         assert isinstance(file.content, bytes)
         shot = Shot(outcome.result, file.name, file.mime, file.content)
         assert (file.width, file.height) == shot.size, "the row must say what the file says"
@@ -100,12 +136,11 @@ class Camera:
         return outcome.error.code, outcome
 
 
-def _no_folder() -> Path:
-    raise AssertionError("a screenshot needs no folder")
-
-
-async def _no_progress(*_: object) -> None:
-    pass
+def made(outcome: Done | GiveUp | RetryLater) -> list[File]:
+    """The files of an outcome, of which none was stored before."""
+    files = [file for file in outcome.files if isinstance(file, File)]
+    assert len(files) == len(outcome.files)
+    return files
 
 
 @pytest.fixture(scope="session")

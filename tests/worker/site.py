@@ -72,13 +72,26 @@ PAGES = {
     + "<script>alert('stop'); confirm('sure?'); onbeforeunload = e => e.preventDefault()</script>",
     "/popups": SQUARES + "<script>for (let i = 0; i < 3; i++) open('/tall')</script>",
     "/errors": SQUARES + "<script>console.error('it is broken'); fetch('/nowhere'); null.x</script>"
-    "<img src='http://127.0.0.1:1/gone.png'>",
+    "<img src='http://127.0.0.1:2999/gone.png'>",
     "/moves": SQUARES + "<script>history.pushState(null, '', '/moved-by-script')</script>",
     "/frame": "<!doctype html><style>body { margin: 0 } iframe { border: 0 }</style>"
     "<iframe src='{other}/squares'></iframe>",
     "/caret": "<!doctype html><style>body { margin: 0; background: white }"
     "textarea { border: 0; outline: 0; width: 300px; height: 100px; font-size: 90px; resize: none }</style>"
     "<textarea autofocus></textarea>",
+    "/article": "<!doctype html><title>Article</title><meta property='og:image' content='/cover.png'>"
+    "<p>See <a rel=nofollow href='squares'>squares</a>.</p>",
+    "/hostile/deep": "<!doctype html><title>Deep</title><script>let at = document.documentElement; for (let i = 0; i < 20000; i++)"
+    " { const d = document.createElement('div'); at.append(d); at = d }</script>",
+    "/hostile/requests": "<!doctype html><script>(async () => { for (;;) await Promise.all("
+    "Array.from({length: 20}, () => fetch('/blue.svg', {cache: 'no-store'}).catch(() => {}))) })()</script>",
+    "/hostile/dialogs": "<!doctype html><script>for (;;) alert('again')</script>",
+    "/hostile/nodes": "<!doctype html><title>Nodes</title><script>"
+    "document.write('<i>x</i> '.repeat(100000))</script>",
+    "/hostile/scroll": "<!doctype html><title>Scroll</title><div style='height: 5000px'></div><script>"
+    "addEventListener('scroll', () => { const d = document.createElement('div'); d.style.height = '5000px';"
+    " document.body.append(d) })</script>",
+    "/hostile/tall": "<!doctype html><title>Tall</title><div style='height: 1000000px; background: red'></div>",
     "/bare": "<!doctype html><title>Bare</title><style>html, body { margin: 0 }</style>"
     "<div style='width: 100px; height: 100px; background: red'></div>",
 }
@@ -180,6 +193,17 @@ class _Handler(BaseHTTPRequestHandler):
     def download(self) -> None:
         self.send(200, b"zip", {"Content-Type": "application/zip", "Content-Disposition": "attachment"})
 
+    def flood(self) -> None:
+        """200 MB, as long as anybody takes them."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(200 * 1024 * 1024))
+        with contextlib.suppress(ConnectionError):
+            self.end_headers()
+            for _ in range(200):
+                self.wfile.write(b"<!--" + b"x" * (1024 * 1024 - 7) + b"-->")
+        self.close_connection = True
+
     def endless_font(self) -> None:
         self.send(
             200,
@@ -200,6 +224,8 @@ _AWKWARD: dict[str, Callable[[_Handler], None]] = {
     "/leave": lambda self: self.to(f"{self.site.other}/squares"),
     "/to-file": lambda self: self.to("file:///etc/passwd"),
     "/to-port": lambda self: self.to("http://127.0.0.1:6000/"),
+    "/heavy": lambda self: self.send(200, b"<!doctype html>" + b"x" * 300_000),
+    "/hostile/flood": _Handler.flood,
     "/nothing": lambda self: self.send(204),
     "/download": _Handler.download,
     "/protected": _Handler.protected,

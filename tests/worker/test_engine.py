@@ -11,21 +11,23 @@ import pytest
 from tests.worker.conftest import job
 from tests.worker.jobs import eventually
 from tests.worker.processes import children, command, environment
+from worker.browser.egress.proxy import Egress
 from worker.browser.engine import Engine, NoBrowser
 from worker.browser.faults import Fault
+from worker.browser.kinds import handlers
 from worker.browser.launching import Launch
-from worker.browser.screenshot import Screenshot
 from worker.browser.targets import Targets
+from worker.browser.visit import Visitor
 from worker.handlers import Context, Done, Outcome, RetryLater
 
 HTML = "<body style='background: red'>"
 
 
 async def shoot(engine: Engine, **payload: Any) -> Outcome:
-    async def progress(*_: object) -> None: ...
+    async def progress(*_: object, **__: object) -> None: ...
 
-    handler = Screenshot(engine, Targets(), 10)
-    return await handler.handle(job({"html": HTML, **payload}), Context(Path, progress))
+    handle = handlers(Visitor(engine, Egress(Targets()), 10))["browser.screenshot"]
+    return await handle(job({"html": HTML, **payload}), Context(Path, progress))
 
 
 async def test_a_killed_browser_costs_its_jobs_an_attempt_and_the_next_ones_nothing() -> None:
@@ -48,8 +50,8 @@ async def test_a_killed_browser_costs_its_jobs_an_attempt_and_the_next_ones_noth
 
 async def test_a_browser_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.browser.engine._PROBE_SECONDS", 0.1)
-    monkeypatch.setattr("worker.browser.engine._PROBE_ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr("worker.browser.engine._CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr("worker.browser.running._PROBE_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("worker.browser.running._CLOSE_SECONDS", 0.5)
     before = children()
     async with Engine.running(Launch()) as engine:
         first = engine.pid
@@ -62,8 +64,8 @@ async def test_a_browser_that_does_not_answer_is_replaced(monkeypatch: pytest.Mo
 
 async def test_a_dead_driver_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.browser.engine._PROBE_SECONDS", 0.1)
-    monkeypatch.setattr("worker.browser.engine._PROBE_ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr("worker.browser.engine._CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr("worker.browser.running._PROBE_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("worker.browser.running._CLOSE_SECONDS", 0.5)
     before = children()
     async with Engine.running(Launch()) as engine:
         (driver,) = (pid for pid in children() - before if "run-driver" in command(pid))
@@ -72,6 +74,53 @@ async def test_a_dead_driver_is_replaced(monkeypatch: pytest.MonkeyPatch) -> Non
         await eventually(lambda: engine.pid != first)
         assert isinstance(await shoot(engine), Done)
     assert children() <= before
+
+
+async def test_an_old_browser_is_replaced_without_a_job_noticing() -> None:
+    before = children()
+    starts: list[None] = []
+    async with Engine.running(Launch(), lambda: starts.append(None), restart_jobs=3) as engine:
+        first = engine.pid
+        long = asyncio.create_task(shoot(engine, delayMs=3000))
+        await eventually(lambda: engine.contexts == 1)
+        for _ in range(2):
+            assert isinstance(await shoot(engine), Done)
+        await eventually(lambda: engine.pid != first)
+        assert first in children(), "it still has a job"
+        assert isinstance(await shoot(engine), Done)
+        assert isinstance(await long, Done)
+        await eventually(lambda: first not in children())
+        assert len(starts) == 2
+    assert children() <= before
+
+
+async def test_a_browser_that_takes_too_much_memory_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.browser.engine._PROBE_SECONDS", 0.1)
+    async with Engine.running(Launch(), restart_bytes=1024 * 1024) as engine:
+        first = engine.pid
+        await eventually(lambda: engine.pid != first)
+        assert isinstance(await shoot(engine), Done)
+
+
+async def test_a_job_alone_has_a_browser_of_its_own() -> None:
+    before = children()
+    async with Engine.running(Launch()) as engine:
+        async with engine.context(alone=True) as context:
+            assert context.browser is not engine.browser
+            assert engine.contexts == 0
+            assert len(_drivers(before)) == 2
+        await eventually(lambda: len(_drivers(before)) == 1)
+
+
+def _drivers(before: set[int]) -> list[int]:
+    return [pid for pid in children() - before if "run-driver" in command(pid)]
+
+
+async def test_a_way_around_the_proxy_is_no_way_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAYWRIGHT_DISABLE_FORCED_CHROMIUM_PROXIED_LOOPBACK", "1")
+    with pytest.raises(NoBrowser, match="PROXIED_LOOPBACK"):
+        async with Engine.running(Launch()):
+            pass
 
 
 async def test_many_first_users_start_one_browser() -> None:

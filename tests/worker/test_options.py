@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from worker.browser.faults import Fault
-from worker.browser.options import ScreenshotOptions, read
+from worker.browser.options.reading import read
+from worker.browser.options.screenshot import ScreenshotOptions
 
 URL = "https://example.com"
 

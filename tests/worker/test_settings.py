@@ -58,6 +58,10 @@ def test_everything_missing_is_named_at_once() -> None:
         ("BROWSER_ALLOW_ORIGINS", "localhost:3000"),
         ("BROWSER_ALLOW_ORIGINS", "http://localhost:3000/path"),
         ("BROWSER_ALLOW_ORIGINS", "http://ann@localhost:3000"),
+        ("FIGMA_API_URL", "api.figma.com"),
+        ("FIGMA_API_TOKEN", "a b"),
+        ("FIGMA_ALLOWED_FILES", "abc/def"),
+        ("FIGMA_TIER1_PER_MINUTE", "0"),
     ],
 )
 def test_a_wrong_value_is_named_and_the_others_with_it(name: str, value: str) -> None:
@@ -79,6 +83,7 @@ def test_secrets_are_not_shown() -> None:
     assert {variable.name for variable in VARIABLES if variable.secret} == {
         "SUPABASE_PUBLISHABLE_KEY",
         "WORKER_PASSWORD",
+        "FIGMA_API_TOKEN",
     }
 
 

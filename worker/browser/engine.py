@@ -1,26 +1,25 @@
-"""One supervised browser: started under a lock, probed, replaced when it died or misbehaved."""
+"""One supervised browser: started under a lock, probed, replaced when it died, misbehaved or grew old."""
 
 import asyncio
 import contextlib
 import logging
-import os
-import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, CDPSession, Playwright, async_playwright
+from playwright.async_api import Browser, BrowserContext
 from playwright.async_api import Error as PlaywrightError
 
 from worker import VERSION
+from worker.browser import memory
 from worker.browser.faults import Fault
 from worker.browser.launching import Launch
+from worker.browser.running import Running
 from worker.retry import delays
 
 log = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 15.0
-_PROBE_ANSWER_SECONDS = 2.0
 _START_SECONDS = 45.0
 _CONTEXT_SECONDS = 5.0
 _CLOSE_SECONDS = 5.0
@@ -31,92 +30,41 @@ class NoBrowser(Exception):
     """No browser could be started at all."""
 
 
-class _Running:
-    """One browser with a driver of its own, so that a driver that died is replaced with it."""
+class Engine:
+    """Hands out contexts of a browser that lives: a dead one is replaced before anybody meets it twice, an
+    old one after its successor has started.
+
+    `restart_jobs`: contexts after which a browser is old. `restart_bytes`: memory of all its processes after
+    which it is. 0: never.
+    """
 
     def __init__(
-        self, playwright: Playwright, browser: Browser, probe: CDPSession, pid: int, agent: str
+        self,
+        launch: Launch,
+        on_start: Callable[[], None] = lambda: None,
+        restart_jobs: int = 0,
+        restart_bytes: int = 0,
     ) -> None:
-        self.playwright = playwright
-        self.browser = browser
-        self.pid = pid
-        self.agent = agent  # the browser's own user agent
-        self.contexts = 0
-        self.lives: set[asyncio.Timeout] = set()  # one a context; ended when the browser is lost
-        self.retired = False  # takes no new contexts; closed when the last one is gone
-        self._probe = probe
-
-    @classmethod
-    async def start(cls, launch: Launch) -> "_Running":
-        # page.screenshot would wait for fonts a second time, without end; our own wait has a limit.
-        os.environ["PW_TEST_SCREENSHOT_NO_FONTS_READY"] = "1"
-        playwright = await async_playwright().start()
-        try:
-            browser = await launch.start(playwright)
-            probe = await browser.new_browser_cdp_session()
-            processes = (await probe.send("SystemInfo.getProcessInfo"))["processInfo"]
-            pid = next(process["id"] for process in processes if process["type"] == "browser")
-            agent = (await probe.send("Browser.getVersion"))["userAgent"]
-        except BaseException:
-            await playwright.stop()
-            raise
-        return cls(playwright, browser, probe, pid, agent)
-
-    @property
-    def usable(self) -> bool:
-        return self.browser.is_connected() and not self.retired
-
-    def lose(self) -> None:
-        """Ends what every job does in this browser: a call to one that died may never return."""
-        for life in self.lives:
-            if not life.expired():
-                life.reschedule(asyncio.get_running_loop().time())
-
-    async def answers(self) -> bool:
-        try:
-            async with asyncio.timeout(_PROBE_ANSWER_SECONDS):
-                await self._probe.send("Browser.getVersion")
-                return True
-        except Exception:  # noqa: BLE001  a driver that died raises a bare one
-            return False
-
-    async def close(self) -> None:
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self.browser.close()
-        except Exception:  # noqa: BLE001  as above
-            if self.browser.is_connected():  # so it lives, and the number is still its own
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    self._kill()
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self.playwright.stop()
-
-    def _kill(self) -> None:
-        """The group, since the program may be a script that started the browser; never our own."""
-        group = os.getpgid(self.pid)
-        if group != os.getpgrp():
-            os.killpg(group, signal.SIGKILL)
-
-
-class Engine:
-    """Hands out contexts of a browser that lives: a dead one is replaced before anybody meets it twice."""
-
-    def __init__(self, launch: Launch, on_start: Callable[[], None] = lambda: None) -> None:
         self._launch = launch
         self._on_start = on_start
-        self._current: _Running | None = None
+        self._restart_jobs = restart_jobs
+        self._restart_bytes = restart_bytes
+        self._current: Running | None = None
         self._starting = asyncio.Lock()
-        self._lost = asyncio.Event()  # the browser needs replacing now
+        self._lost = asyncio.Event()  # the browser needs replacing now, or soon
         self._closing: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, launch: Launch, on_start: Callable[[], None] = lambda: None
+        cls,
+        launch: Launch,
+        on_start: Callable[[], None] = lambda: None,
+        restart_jobs: int = 0,
+        restart_bytes: int = 0,
     ) -> AsyncIterator["Engine"]:
         """Raises NoBrowser when the first start fails; later ones are tried again for ever."""
-        engine = cls(launch, on_start)
+        engine = cls(launch, on_start, restart_jobs, restart_bytes)
         try:
             await engine._browser()
         except Fault as fault:
@@ -165,17 +113,20 @@ class Engine:
         return devices.get(name)
 
     @property
-    def _known(self) -> _Running:
+    def _known(self) -> Running:
         if self._current is None:
             raise Fault("browser_unavailable", "The browser is not there yet.")
         return self._current
 
     @asynccontextmanager
-    async def context(self, **options: Any) -> AsyncIterator[BrowserContext]:
+    async def context(self, *, alone: bool = False, **options: Any) -> AsyncIterator[BrowserContext]:
         """A fresh context, closed at the end of the block. One that does not close in time costs the browser.
-        Raises Fault `browser_unavailable`, and what playwright raises."""
-        running = await self._browser()
+        `alone`: in a browser that no other job uses. Raises Fault `browser_unavailable`, and what playwright
+        raises."""
+        running = await (self._start() if alone else self._browser())
+        running.retired = running.retired or alone
         running.contexts += 1
+        running.served += 1
         life = asyncio.timeout(None)
         try:
             async with life:
@@ -193,8 +144,10 @@ class Engine:
         finally:
             running.contexts -= 1
             self._close_if_unused(running)
+            if self._restart_jobs and running.served >= self._restart_jobs and not running.retired:
+                self._lost.set()
 
-    async def _new_context(self, running: _Running, options: Mapping[str, Any]) -> BrowserContext:
+    async def _new_context(self, running: Running, options: Mapping[str, Any]) -> BrowserContext:
         try:
             async with asyncio.timeout(_CONTEXT_SECONDS):
                 return await running.browser.new_context(**options)
@@ -202,7 +155,7 @@ class Engine:
             self._retire(running)
             raise Fault("browser_unavailable", "The browser does not answer.") from error
 
-    async def _close(self, running: _Running, context: BrowserContext) -> None:
+    async def _close(self, running: Running, context: BrowserContext) -> None:
         if not running.browser.is_connected():
             return
         try:
@@ -211,32 +164,42 @@ class Engine:
         except TimeoutError:
             log.warning("a context does not close; the browser will be replaced")
             self._retire(running)
-        except Exception:  # noqa: BLE001  as above
+        except Exception:  # noqa: BLE001  a driver that died raises a bare one
             self._lost.set()  # the browser died under it; the watch looks at once
 
-    async def _browser(self) -> _Running:
+    async def _browser(self) -> Running:
         async with self._starting:
             if self._current is not None and self._current.usable:
                 return self._current
             self._retire()
-            try:
-                async with asyncio.timeout(_START_SECONDS):
-                    running = await _Running.start(self._launch)
-            except (PlaywrightError, TimeoutError, OSError, StopIteration) as error:
-                raise Fault("browser_unavailable", "The browser could not be started.") from error
-            running.browser.on("disconnected", lambda _: self._on_lost(running))
-            self._current = running
-            self._on_start()
-            log.info(
-                "browser started", extra={"fields": {"pid": running.pid, "version": running.browser.version}}
-            )
-            return running
+            self._current = await self._start()
+            return self._current
 
-    def _on_lost(self, running: _Running) -> None:
+    async def _renew(self) -> None:
+        """The new browser first, so that no job waits for it; the old one ends with its last context."""
+        async with self._starting:
+            old = self._current
+            self._current = await self._start()
+        self._retire(old)
+
+    async def _start(self) -> Running:
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                running = await Running.start(self._launch)
+        except (PlaywrightError, TimeoutError, OSError, StopIteration) as error:
+            raise Fault("browser_unavailable", "The browser could not be started.") from error
+        running.browser.on("disconnected", lambda _: self._on_lost(running))
+        self._on_start()
+        log.info(
+            "browser started", extra={"fields": {"pid": running.pid, "version": running.browser.version}}
+        )
+        return running
+
+    def _on_lost(self, running: Running) -> None:
         running.lose()
         self._lost.set()
 
-    def _retire(self, running: _Running | None = None) -> None:
+    def _retire(self, running: Running | None = None) -> None:
         """No new contexts for this browser, or the current one; it ends with its last context."""
         running = running or self._current
         if running is not None and not running.retired:
@@ -244,14 +207,14 @@ class Engine:
             self._lost.set()
             self._close_if_unused(running)
 
-    def _close_if_unused(self, running: _Running) -> None:
+    def _close_if_unused(self, running: Running) -> None:
         if running.retired and running.contexts == 0:
             task = asyncio.create_task(running.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
     async def _watch(self) -> None:
-        """Replaces a browser that died at once, and one that fails its probes."""
+        """Replaces a browser that died at once, one that fails its probes, and one that is old."""
         failed, pauses = 0, delays(0.2, 30)
         while True:
             with contextlib.suppress(TimeoutError):
@@ -262,6 +225,11 @@ class Engine:
             if current is not None and current.usable:
                 failed = 0 if await current.answers() else failed + 1
                 if failed < _FAILED_PROBES:
+                    if await self._old(current):
+                        with contextlib.suppress(
+                            Fault
+                        ):  # the old one still serves; the next look tries again
+                            await self._renew()
                     continue
                 log.error("the browser does not answer its probes; replacing it")
                 current.lose()
@@ -274,3 +242,15 @@ class Engine:
                 log.exception("the browser does not start")
                 await asyncio.sleep(next(pauses))
                 self._lost.set()
+
+    async def _old(self, running: Running) -> bool:
+        if self._restart_jobs and running.served >= self._restart_jobs:
+            log.info("the browser has served its jobs; replacing it")
+            return True
+        if (
+            self._restart_bytes
+            and (used := await asyncio.to_thread(memory.of_tree, running.pid)) > self._restart_bytes
+        ):
+            log.warning("the browser takes too much memory; replacing it", extra={"fields": {"bytes": used}})
+            return True
+        return False

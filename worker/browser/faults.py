@@ -26,6 +26,7 @@ VERDICTS: Mapping[str, Verdict] = {
     "dns_not_found": Verdict.RETRY,
     "dns_failed": Verdict.RETRY,
     "connection_refused": Verdict.RETRY,
+    "connection_timeout": Verdict.RETRY,
     "connection_reset": Verdict.RETRY,
     "empty_response": Verdict.RETRY,
     "tls_error": Verdict.GIVE_UP,
@@ -38,7 +39,10 @@ VERDICTS: Mapping[str, Verdict] = {
     "http_status": Verdict.GIVE_UP,  # but for those of `_PASSING`
     "selector_not_found": Verdict.GIVE_UP,
     "script_error": Verdict.GIVE_UP,
+    "page_error": Verdict.GIVE_UP,
+    "invalid_page_ranges": Verdict.GIVE_UP,
     "page_too_large": Verdict.GIVE_UP,
+    "traffic_limit": Verdict.GIVE_UP,
     "capture_failed": Verdict.RETRY_ONCE,
     "page_crashed": Verdict.RETRY,
     "browser_crashed": Verdict.RETRY,
@@ -84,10 +88,19 @@ class Fault(Exception):
         self.message = message
         self.retry_after = retry_after
         self.details = details
+        self._made_final = False
+
+    def made_final(self, message: str) -> "Fault":
+        """The same, though its code alone would allow another attempt."""
+        fault = Fault(self.code, message, **self.details)
+        fault._made_final = True
+        return fault
 
     @property
     def final(self) -> bool:
         """Whether no further attempt could help."""
+        if self._made_final:
+            return True
         status = self.details.get("status", 0)
         if self.code == "http_status" and (status >= 500 or status in _PASSING):
             return False

@@ -9,6 +9,8 @@ from typing import Any
 from playwright.async_api import Browser, Playwright
 from playwright.async_api import Error as PlaywrightError
 
+from worker.browser.egress.proxy import NOWHERE
+
 log = logging.getLogger(__name__)
 
 _LAUNCH_SECONDS = 30
@@ -26,6 +28,8 @@ _FLAGS = (
     "--disable-sync",
     "--no-first-run",
     "--disable-quic",
+    # Nothing is looked up but by the worker's proxy: a name alone can carry words out.
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
     # Both spellings: which one counts differs between builds. WebRTC would otherwise tell local addresses.
     "--webrtc-ip-handling-policy=disable_non_proxied_udp",
     "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
@@ -75,6 +79,7 @@ class Launch:
             "headless": self.headless,
             "chromium_sandbox": sandboxed,
             "args": list(_FLAGS),
+            "proxy": {"server": NOWHERE},  # for what belongs to no context; each context brings its own
             "env": {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             "timeout": _LAUNCH_SECONDS * 1000,
             # The worker decides what a signal means: a drain must not lose its pages.

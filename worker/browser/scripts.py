@@ -12,9 +12,19 @@ WRONG_SELECTOR = """selectors => selectors.findIndex(selector => {
   try { document.createDocumentFragment().querySelector(selector); return false; } catch { return true; }
 })"""
 
+# Ends each animation, or undoes one that has no end.
+FREEZE = """() => {
+  for (const animation of document.getAnimations()) {
+    try {
+      if (animation.effect.getComputedTiming().endTime === Infinity) animation.cancel();
+      else animation.finish();
+    } catch { /* an animation that can be neither ended nor undone stays as it is */ }
+  }
+}"""
+
 # Waits for fonts and for the pictures in view (or all of them), each at most `ms`; ends animations if wished;
-# hides the caret; lets one frame be drawn. Answers what was not waited for to its end, the title, and the
-# page's own timings.
+# hides the caret. It waits for no frame: taking the picture draws one. Answers what was not waited for to its
+# end, the title, and the page's own timings.
 SETTLE = """async ({fonts, images, everywhere, freeze, ms, scripted}) => {
   const late = [];
   const within = (promise, what) => Promise.race([
@@ -32,22 +42,19 @@ SETTLE = """async ({fonts, images, everywhere, freeze, ms, scripted}) => {
     })).then(() => image.decode()).catch(() => {}));
     if (waits.length) await within(Promise.all(waits), 'images');
   }
-  if (freeze) for (const animation of document.getAnimations()) {
-    try {
-      if (animation.effect.getComputedTiming().endTime === Infinity) animation.cancel();
-      else animation.finish();
-    } catch { /* an animation that can be neither ended nor undone stays as it is */ }
+  if (freeze) (%s)();
+  if (document.activeElement && document.activeElement !== document.body) {
+    // Only where there may be a caret: a rule for everything makes the browser style the whole page anew.
+    const still = new CSSStyleSheet();
+    still.replaceSync('*, *::before, *::after { caret-color: transparent !important; }');
+    document.adoptedStyleSheets = [...document.adoptedStyleSheets, still];
   }
-  const still = new CSSStyleSheet();
-  still.replaceSync('*, *::before, *::after { caret-color: transparent !important; }');
-  document.adoptedStyleSheets = [...document.adoptedStyleSheets, still];
-  if (scripted) await new Promise(done => { requestAnimationFrame(() => done()); setTimeout(done, 500); });
   const entry = performance.getEntriesByType('navigation')[0];
   return {late, title: document.title, timings: entry && entry.responseStart > 0 ? {
     responseStart: Math.round(entry.responseStart),
     domContentLoaded: Math.round(entry.domContentLoadedEventEnd),
     load: Math.round(entry.loadEventEnd)} : {}};
-}"""
+}""".replace("%s", FREEZE)
 
 # One step down; answers whether there is more below.
 SCROLL_STEP = """step => {
@@ -69,4 +76,80 @@ DOCUMENT_SIZE = """() => {
 ELEMENT_BOX = """element => {
   const box = element.getBoundingClientRect();
   return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height};
+}"""
+
+SCROLL_TO = "element => element.scrollIntoView({block: 'start', inline: 'nearest', behavior: 'instant'})"
+
+# Covers what the selectors find with a plain colour, above everything else. Called again, it covers anew.
+# Answers the position of the first that is no selector, or -1.
+MASK = """selectors => {
+  document.getElementById('sidejob-mask')?.remove();
+  const cover = document.createElement('sidejob-mask');
+  cover.id = 'sidejob-mask';
+  cover.style.cssText = 'all: initial; position: absolute; left: 0; top: 0; width: 0; height: 0;'
+    + ' z-index: 2147483647';
+  for (const [index, selector] of selectors.entries()) {
+    let found;
+    try { found = document.querySelectorAll(selector); } catch { return index; }
+    for (const element of found) {
+      const box = element.getBoundingClientRect(), part = document.createElement('div');
+      part.style.cssText = `position: absolute; background: #ff00ff; left: ${box.x + scrollX}px;`
+        + ` top: ${box.y + scrollY}px; width: ${box.width}px; height: ${box.height}px`;
+      cover.append(part);
+    }
+  }
+  document.documentElement.append(cover);
+  const home = cover.getBoundingClientRect();
+  cover.style.left = `${-home.x - scrollX}px`;
+  cover.style.top = `${-home.y - scrollY}px`;
+  return -1;
+}"""
+
+# What an element, or the whole document, says. `readable` is for Markdown: without what is not read.
+READ = """(root, {most}) => {
+  const whole = root === document.documentElement;
+  const doctype = whole && document.doctype ? new XMLSerializer().serializeToString(document.doctype) : '';
+  const html = doctype + root.outerHTML;
+  if (html.length > most) return {tooLarge: true};
+  const copy = (whole ? document.body || root : root).cloneNode(true);
+  const unread = 'script, style, noscript, template, svg, canvas, iframe, object, head, link, meta';
+  for (const element of copy.querySelectorAll(unread)) element.remove();
+  const absolute = value => { try { return new URL(value, document.baseURI).href; } catch { return value; } };
+  for (const link of copy.querySelectorAll('a[href]')) {
+    link.setAttribute('href', absolute(link.getAttribute('href')));
+  }
+  for (const image of copy.querySelectorAll('img[src]')) {
+    const source = absolute(image.getAttribute('src'));
+    if (source.startsWith('data:')) image.removeAttribute('src'); else image.setAttribute('src', source);
+  }
+  const seen = new Set(), links = [];
+  for (const link of root.querySelectorAll('a[href], area[href]')) {
+    const url = absolute(link.getAttribute('href'));
+    if (seen.has(url) || links.length >= 10000) continue;
+    seen.add(url);
+    links.push({url, text: (link.innerText || link.getAttribute('alt') || '').trim().slice(0, 500),
+                rel: link.getAttribute('rel') || ''});
+  }
+  const named = (...names) => {
+    for (const name of names) {
+      const wished = `meta[name="${name}" i], meta[property="${name}" i]`;
+      const found = document.querySelector(wished)?.content?.trim();
+      if (found) return found;
+    }
+    return null;
+  };
+  const linked = rel => {
+    const found = document.querySelector(`link[rel~="${rel}" i][href]`)?.getAttribute('href');
+    return found ? absolute(found) : null;
+  };
+  const image = named('og:image', 'twitter:image');
+  const metadata = {
+    title: document.title || null, description: named('description', 'og:description', 'twitter:description'),
+    language: document.documentElement.lang || named('language'), author: named('author', 'article:author'),
+    siteName: named('og:site_name', 'application-name'), type: named('og:type'),
+    published: named('article:published_time', 'date'), keywords: named('keywords'), robots: named('robots'),
+    image: image && absolute(image), canonical: linked('canonical'), icon: linked('icon'),
+    charset: document.characterSet,
+  };
+  return {html, text: root.innerText || root.textContent || '', readable: copy.outerHTML, links, metadata};
 }"""

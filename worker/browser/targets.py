@@ -1,12 +1,11 @@
-"""May the browser open this address? For now the answer is a check before each request; a proxy that dials
-what was checked can take its place behind the same method."""
+"""May a page open this address, and where is it?"""
 
 import asyncio
 import ipaddress
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from worker.browser.addresses import IPAddress, is_public, literal, plain_host
@@ -25,7 +24,10 @@ class Target:
     url: str
     origin: str  # scheme://host:port, the port always there
     host: str  # plain, without brackets
+    port: int
     address: IPAddress | None  # when the host is one
+    addresses: tuple[IPAddress, ...] = ()  # where it is, once it was looked up; each of them was checked
+    allowed: bool = False  # by name, in spite of a private address
 
 
 def parse(url: str) -> Target:
@@ -49,7 +51,7 @@ def parse(url: str) -> Target:
         raise Fault("invalid_url", "payload.url must not hold a user or password; use httpAuth.")
     host, address = _host(parts.hostname or "", parts.netloc.startswith("["))
     shown = f"[{host}]" if address is not None and address.version == 6 else host
-    return Target(url, f"{parts.scheme}://{shown}:{port}", host, address)
+    return Target(url, f"{parts.scheme}://{shown}:{port}", host, port, address)
 
 
 def _host(written: str, bracketed: bool) -> tuple[str, IPAddress | None]:
@@ -79,34 +81,50 @@ class Targets:
 
     async def check(self, url: str) -> Target:
         """Raises Fault: `invalid_url`, `blocked_scheme`, `blocked_address`, `dns_not_found`, `dns_failed`."""
-        target = parse(url)
+        return await self.locate(parse(url))
+
+    def allows(self, url: str) -> bool:
+        """By name. Raises Fault as `parse` does."""
+        return parse(url).origin in self._allowed
+
+    async def locate(self, target: Target) -> Target:
+        """With its addresses, all public unless it is allowed by name. Raises Fault as `check` does."""
         if target.origin in self._allowed:
-            return target
+            return replace(target, addresses=await self._addresses(target), allowed=True)
         if target.host.endswith("."):
-            if target.address is None and not await self._all_public(target.host):
+            if target.address is None and not await self._public(target):
                 raise Fault("blocked_address", _NOT_PUBLIC)
             raise Fault("invalid_url", "payload.url has a host that ends in a dot.")
-        if target.address is not None:
-            public = is_public(target.address)
-        else:
-            public = await self._all_public(target.host)
-        if not public:
+        found = await self._public(target)
+        if not found:
             raise Fault("blocked_address", _NOT_PUBLIC)
-        return target
+        return replace(target, addresses=found)
 
-    async def _all_public(self, host: str) -> bool:
-        if host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost"):
-            return False  # browsers send these to loopback without asking anybody (RFC 6761)
+    async def _public(self, target: Target) -> tuple[IPAddress, ...]:
+        """None if one of them is not: a name that answers with both kinds is a way inside."""
+        addresses = await self._addresses(target)
+        return addresses if all(is_public(address) for address in addresses) else ()
+
+    async def _addresses(self, target: Target) -> tuple[IPAddress, ...]:
+        if target.address is not None:
+            return (target.address,)
+        if _is_local(target.host):
+            return _LOOPBACK
         try:
             async with asyncio.timeout(_DNS_SECONDS):
-                addresses = await self._resolve(host)
+                return tuple(dict.fromkeys(await self._resolve(target.host)))
         except (TimeoutError, socket.gaierror, UnicodeError) as error:
             if isinstance(error, socket.gaierror) and error.errno in (socket.EAI_NONAME, _NO_DATA):
                 raise Fault("dns_not_found", "The host name does not resolve.") from error
             raise Fault("dns_failed", "The host name could not be resolved just now.") from error
-        return bool(addresses) and all(is_public(address) for address in addresses)
 
 
+def _is_local(host: str) -> bool:
+    """These lead to loopback, and nobody is asked (RFC 6761, 6.3)."""
+    return host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost")
+
+
+_LOOPBACK: tuple[IPAddress, ...] = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
 _NO_DATA = getattr(socket, "EAI_NODATA", socket.EAI_NONAME)
 
 

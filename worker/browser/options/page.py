@@ -1,17 +1,14 @@
-"""What a browser job may ask for: strict models in camelCase. No field is accepted that does nothing."""
+"""How a browser job loads its page: what all of them may ask for."""
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic.alias_generators import to_camel
-
-from worker.browser.faults import Fault
 
 Selector = Annotated[str, Field(min_length=1, max_length=1000)]
 Script = Annotated[str, Field(min_length=1, max_length=100_000)]
-_MOST = 50  # entries of a list
+MOST = 50  # entries of a list
 
 # Set by the connection itself (RFC 9110, 7.6.1 and 7.2), or by an option of its own.
 _NOT_HEADERS = ("connection", "content-length", "host", "keep-alive", "proxy-authenticate",
@@ -19,7 +16,7 @@ _NOT_HEADERS = ("connection", "content-length", "host", "keep-alive", "proxy-aut
                 "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "cookie")  # fmt: skip
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
@@ -30,12 +27,12 @@ class _Model(BaseModel):
     )
 
 
-class Viewport(_Model):
+class Viewport(Model):
     width: int = Field(ge=16, le=3840)  # CSS pixels
     height: int = Field(ge=16, le=4320)
 
 
-class Clip(_Model):
+class Clip(Model):
     """CSS pixels from the page's top left corner."""
 
     x: float = Field(ge=0)
@@ -44,7 +41,7 @@ class Clip(_Model):
     height: float = Field(gt=0)
 
 
-class Cookie(_Model):
+class Cookie(Model):
     """Needs `url`, or `domain` (its path is then `/` if none is given)."""
 
     name: str = Field(min_length=1, max_length=4096)
@@ -58,7 +55,7 @@ class Cookie(_Model):
     same_site: Literal["Strict", "Lax", "None"] | None = None
 
 
-class HttpAuth(_Model):
+class HttpAuth(Model):
     username: str = Field(max_length=1024)
     password: str = Field(max_length=1024, repr=False)
 
@@ -77,7 +74,57 @@ def _status_rule(value: Any) -> Any:
     return value
 
 
-class PageOptions(_Model):
+_STATUS_RULE_SCHEMA = {
+    "anyOf": [
+        {"type": "boolean"},
+        {
+            "type": "array",
+            "maxItems": 50,
+            "items": {
+                "anyOf": [{"type": "integer", "minimum": 400, "maximum": 599}, {"enum": ["4xx", "5xx"]}]
+            },
+        },
+    ]
+}
+
+
+class Geolocation(Model):
+    latitude: float = Field(ge=-90, le=90)
+    longitude: float = Field(ge=-180, le=180)
+    accuracy: float = Field(default=0, ge=0, le=100_000)  # metres
+
+
+class StoredItem(Model):
+    name: str = Field(max_length=4096)
+    value: str = Field(max_length=1024 * 1024)
+
+
+class StoredOrigin(Model):
+    origin: str = Field(max_length=2048)
+    local_storage: list[StoredItem] = Field(default=[], max_length=1000)
+
+
+class StoredCookie(Model):
+    """As a browser's state is saved: a cookie of a domain."""
+
+    name: str = Field(min_length=1, max_length=4096)
+    value: str = Field(max_length=4096)
+    domain: str = Field(max_length=255)
+    path: str = Field(default="/", max_length=1024)
+    expires: float = -1  # Unix seconds; -1: with the session
+    http_only: bool = False
+    secure: bool = False
+    same_site: Literal["Strict", "Lax", "None"] = "Lax"
+
+
+class StorageState(Model):
+    """Cookies and local storage, as Playwright saves and loads them."""
+
+    cookies: list[StoredCookie] = Field(default=[], max_length=300)
+    origins: list[StoredOrigin] = Field(default=[], max_length=50)
+
+
+class PageOptions(Model):
     """How to load a page: shared by all browser jobs."""
 
     url: str | None = Field(default=None, max_length=2048)
@@ -88,13 +135,21 @@ class PageOptions(_Model):
     retina: bool = False  # the same as scaleFactor 2
     wait_until: Literal["commit", "domcontentloaded", "load", "networkidle"] = "load"
     wait_for_selector: Selector | None = None
+    wait_for_function: Script | None = None  # an expression, until it is true
     wait_for_fonts: bool = True
     wait_for_images: bool = True
     delay_ms: int = Field(default=0, ge=0, le=10_000)
     timeout_ms: int = Field(default=30_000, ge=100, le=120_000)  # the whole job
-    fail_on_http_status: Annotated[bool | list[str | int], PlainValidator(_status_rule)] = True
-    hide: list[Selector] = Field(default=[], max_length=_MOST)
-    remove: list[Selector] = Field(default=[], max_length=_MOST)
+    best_attempt: bool = False  # when a wait runs out, go on with what is there
+    fail_on_http_status: Annotated[
+        bool | list[str | int], PlainValidator(_status_rule), WithJsonSchema(_STATUS_RULE_SCHEMA)
+    ] = True
+    fail_on_console_error: bool = False
+    fail_on_resource_error: bool = False
+    click: list[Selector] = Field(default=[], max_length=10)  # in this order, after the load
+    scroll_to: Selector | None = None
+    hide: list[Selector] = Field(default=[], max_length=MOST)
+    remove: list[Selector] = Field(default=[], max_length=MOST)
     css: Script | None = None
     js: Script | None = None
     cookies: list[Cookie] = Field(default_factory=list, max_length=100)
@@ -104,16 +159,24 @@ class PageOptions(_Model):
     timezone: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_+/-]{1,64}$")  # IANA
     color_scheme: Literal["light", "dark", "no-preference"] = "light"
     reduced_motion: Literal["reduce", "no-preference"] = "reduce"
+    forced_colors: Literal["none", "active"] = "none"
+    geolocation: Geolocation | None = None
     media: Literal["screen", "print"] = "screen"
     animations: Literal["allow", "disabled"] = "disabled"
     javascript: bool = True
     http_auth: HttpAuth | None = None
     block_resources: list[
         Literal["stylesheet", "image", "media", "font", "script", "xhr", "fetch", "eventsource", "other"]
-    ] = Field(default=[], max_length=_MOST)
+    ] = Field(default=[], max_length=MOST)
     block_urls: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(
-        default=[], max_length=_MOST
+        default=[], max_length=MOST
     )  # globs; * matches / too
+
+    block_ads: bool = False
+    cookie_banners: Literal["show", "hide"] = "show"
+    ignore_tls_errors: bool = False  # where the worker allows it
+    storage_state: StorageState | None = None
+    trace: bool = False  # the browser's own record of the job, as further artifacts, of a failure as well
 
     @property
     def scale(self) -> float | None:
@@ -136,8 +199,9 @@ class PageOptions(_Model):
             return "httpAuth", "needs url"
         if self.url is None and "fail_on_http_status" in given:
             return "failOnHttpStatus", "needs url"
-        if self.js is not None and not self.javascript:
-            return "js", "does not go with javascript: false"
+        for name, value in (("js", self.js), ("waitForFunction", self.wait_for_function)):
+            if value is not None and not self.javascript:
+                return name, "does not go with javascript: false"
         for index, cookie in enumerate(self.cookies):
             if (cookie.url is None) == (cookie.domain is None):
                 return f"cookies.{index}", "give either url or domain"
@@ -149,69 +213,3 @@ class PageOptions(_Model):
             if not re.fullmatch(r"[\x20-\x7e\t]{0,8192}", value):
                 return f"headers.{name}", "must be printable ASCII"
         return None
-
-
-class ScreenshotOptions(PageOptions):
-    """`browser.screenshot`."""
-
-    full_page: bool = False
-    scroll: bool | None = None  # through the page and back, for lazy content; not given: as fullPage
-    max_height: int = Field(default=16_000, ge=16, le=60_000)  # CSS pixels of a fullPage picture
-    selector: Selector | None = None
-    padding: int = Field(default=0, ge=0, le=500)  # CSS pixels around the selector's element
-    clip: Clip | None = None
-    format: Literal["png", "jpeg", "webp"] = "png"
-    quality: int = Field(default=80, ge=1, le=100)
-    optimize_for_speed: bool = True  # larger file, quicker
-    omit_background: bool = False
-    name: str | None = Field(default=None, min_length=1, max_length=200, pattern=r"^[^/\\\x00-\x1f]+$")
-
-    def contradiction(self) -> tuple[str, str] | None:
-        given = self.model_fields_set
-        areas = [self.full_page, self.selector is not None, self.clip is not None]
-        if sum(areas) > 1:
-            return "clip" if self.clip else "selector", "give one of fullPage, selector and clip"
-        if "padding" in given and self.selector is None:
-            return "padding", "needs selector"
-        if "max_height" in given and not self.full_page:
-            return "maxHeight", "needs fullPage"
-        if "quality" in given and self.format == "png":
-            return "quality", "does not go with format png"
-        if "optimize_for_speed" in given and not (self.format == "png" and not any(areas)):
-            return "optimizeForSpeed", "goes with a png of the viewport only"
-        if self.omit_background and self.format == "jpeg":
-            return "omitBackground", "does not go with format jpeg"
-        return super().contradiction()
-
-    @property
-    def file_name(self) -> str:
-        endings = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",)}[self.format]
-        name = self.name or "screenshot"
-        return name if name.lower().endswith(endings) else name + endings[0]
-
-
-Options = TypeVar("Options", bound=PageOptions)
-
-
-def read(model: type[Options], payload: Mapping[str, Any]) -> Options:
-    """Raises Fault `invalid_payload`, naming the first wrong field as `payload.viewport.width`."""
-    try:
-        options = model.model_validate(dict(payload), by_alias=True, by_name=False)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        reason = "is not known" if first["type"] == "extra_forbidden" else _lower(first["msg"])
-        raise invalid(path[:200], reason) from None
-    if wrong := options.contradiction():
-        raise invalid(*wrong)
-    return options
-
-
-def invalid(path: str, reason: str) -> Fault:
-    field = f"payload.{path}"
-    return Fault("invalid_payload", f"{field}: {reason}.", field=field)
-
-
-def _lower(sentence: str) -> str:
-    sentence = sentence.removeprefix("Value error, ")
-    return sentence[:1].lower() + sentence[1:]

@@ -1,0 +1,222 @@
+"""Figma jobs on a Figma of this process: what the rate limit allows and what is used of it, the link, memory, and
+what a repeated export costs. The minute of the rate limit is shortened tenfold, and Figma's answers with it."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.stack import SUPABASE_URL, database, fetch
+from local.figma.documents import Document, Layer, many_icons, page, proven_case
+from local.figma.limits import Limits
+from local.figma.server import serving
+from local.figma.world import TOKEN, World
+from worker.figma.client import Access
+from worker.figma.download import Downloads
+from worker.figma.jobs import Figma
+from worker.figma.limiter import Limiter
+from worker.handlers import Context, Done, File, Job, Stored
+
+KEY = "manyiconsfile"
+NODES, A_MINUTE, MINUTE_SECONDS, RENDER_SECONDS, IMAGE_SECONDS = 500, 10, 6.0, 0.3, 0.1
+NAIVE_NODES = 30
+LINK_BYTES_PER_SECOND, FILES, FILE_BYTES = 20e6, 120, 500_000
+LARGE_BYTES = 200 * 1024 * 1024
+MOST_SECONDS = 300
+
+
+def measure() -> None:
+    for most_ids in (100, 25, 10):
+        asyncio.run(_throughput(most_ids))
+    asyncio.run(_naive())
+    asyncio.run(_link())
+    _on_the_stack()
+
+
+def _world(count: int = NODES) -> World:
+    world = World(many_icons(KEY, count), limits=Limits({1: A_MINUTE, 2: 25, 3: 50}, MINUTE_SECONDS))
+    world.render_seconds, world.image_seconds = RENDER_SECONDS, IMAGE_SECONDS
+    return world
+
+
+async def _throughput(most_ids: int) -> None:
+    """One export, with a Figma that renders so many nodes a request."""
+    world = _world()
+    world.most_ids = most_ids
+    with serving(world), tempfile.TemporaryDirectory() as folder:
+        limiter = Limiter(world.limits.per_minute, MINUTE_SECONDS)
+        async with Figma.open(Access(world.api_url, TOKEN), limiter, frozenset("*")) as figma:
+            began = time.monotonic()
+            done = await _export(
+                figma, {"file": KEY, "nodeIds": [f"10:{n}" for n in range(NODES)]}, Path(folder)
+            )
+            minutes = (time.monotonic() - began) / MINUTE_SECONDS
+    statuses = world.statuses()
+    calls = len(world.requests(part="/images/")) + len(world.requests(part="/nodes"))
+    # A bucket that is full at the start gives a minute's calls at once: the fastest that any client can be.
+    ideal = max(0.0, -(-NODES // most_ids) + 1 - A_MINUTE) / A_MINUTE
+    print(
+        f"\n{NODES} nodes, {A_MINUTE} requests a minute, {most_ids} nodes a render at most: "
+        f"{len(done.files)} exported, {calls} tier 1 calls, {statuses[400]} timed out, {statuses[429]} refused (429), "
+        f"{minutes:.2f} min ({ideal:.2f} at best), {NODES / minutes:.0f} nodes/min, "
+        f"{NODES / minutes / (A_MINUTE * most_ids):.2f} of what the limit allows"
+    )
+
+
+async def _naive() -> None:
+    """One request a node, one after the other, waiting as Retry-After says."""
+    world = _world(NAIVE_NODES)
+    with serving(world):
+        async with httpx.AsyncClient(headers={"X-Figma-Token": TOKEN}) as http:
+            began = time.monotonic()
+            for number in range(NAIVE_NODES):
+                while True:
+                    answer = await http.get(f"{world.api_url}/v1/images/{KEY}?ids=10:{number}")
+                    if answer.status_code != 429:
+                        break
+                    await asyncio.sleep(float(answer.headers["retry-after"]))
+                await http.get(answer.json()["images"][f"10:{number}"])
+            minutes = (time.monotonic() - began) / MINUTE_SECONDS
+    print(
+        f"one request a node, {NAIVE_NODES} nodes: {NAIVE_NODES / minutes:.0f} nodes/min, "
+        f"{world.statuses()[429]} refused (429)"
+    )
+
+
+async def _link() -> None:
+    """Downloads alone, over a link of known width."""
+    print(
+        f"\n{FILES} files of {FILE_BYTES:,} bytes, 100 ms each, a link of {LINK_BYTES_PER_SECOND / 1e6:.0f} MB/s"
+    )
+    best = FILES * FILE_BYTES / LINK_BYTES_PER_SECOND
+    for name, at_once in (("one after the other", 1), ("as the worker does", FILES)):
+        world = _world(FILES)
+        world.link_bytes_per_second, world.large_bytes = LINK_BYTES_PER_SECOND, FILE_BYTES
+        with serving(world), tempfile.TemporaryDirectory() as folder:
+            async with Downloads.open(world.api_url) as downloads:
+                few = asyncio.Semaphore(at_once)
+
+                async def one(
+                    number: int,
+                    few: asyncio.Semaphore = few,
+                    world: World = world,
+                    downloads: Downloads = downloads,
+                    folder: str = folder,
+                ) -> None:
+                    url = f"{world.images_url}/render/{KEY}/1/10%3A{number}/1.pdf"
+                    async with few:
+                        await downloads.fetch(url, Path(folder) / str(number), "pdf")
+
+                began = time.monotonic()
+                await asyncio.gather(*(one(number) for number in range(FILES)))
+                seconds = time.monotonic() - began
+        print(f"{name:22}{seconds:6.2f} s   {best / seconds:.2f} of the link   {world.most_running} at once")
+
+
+async def _export(figma: Figma, payload: dict[str, Any], folder: Path) -> Done:
+    """The handler alone: what it stores is forgotten."""
+    now = datetime.now(UTC)
+
+    async def store(file: File) -> Stored:
+        return Stored(file.name, file.mime, 1, "00" * 32, f"x/{file.name}", file.width, file.height)
+
+    async def ignore(*_: object, **__: object) -> Any:
+        return ()
+
+    context = Context(lambda: folder, ignore, store, ignore, ignore)
+    outcome = await figma.handlers()["figma.export"](
+        Job("j", "figma.export", payload, "w", 1, True, now, now), context
+    )
+    if not isinstance(outcome, Done):
+        raise SystemExit(f"the export ended in {outcome}")
+    return outcome
+
+
+def _on_the_stack() -> None:
+    """A worker of its own on the running stack: repeated exports, and memory while a large file goes through."""
+    large = Document("onelargefile1", "Large", [page("P", Layer("1:1", "Large"))], version=_fresh())
+    icons, proven = many_icons(KEY, NODES), proven_case()
+    icons.version, proven.version = _fresh(), _fresh()
+    world = World(large, icons, proven, limits=Limits({1: 100, 2: 100, 3: 100}))
+    print()
+    with serving(world), _worker(world) as (worker, executor):
+        for name, payload in (
+            ("the proven case", {"file": proven.key, "nodeIds": ["1:8", "1:2", "1:4"]}),
+            (f"{NODES} nodes", {"file": KEY, "select": {"components": ["*"]}}),
+        ):
+            first, _ = _run(world, executor, payload)
+            again, requests = _run(world, executor, payload)
+            print(f"{name}: {first:.2f} s, and again, unchanged: {again:.2f} s, {requests} request to Figma")
+        before = _peak(worker.pid)
+        world.large_bytes = LARGE_BYTES
+        seconds, _ = _run(world, executor, {"file": large.key, "nodeIds": ["1:1"], "formats": ["pdf"]})
+        after = _peak(worker.pid)
+    print(
+        f"a file of {LARGE_BYTES >> 20} MiB in {seconds:.1f} s: the worker's peak went from {before >> 20} to"
+        f" {after >> 20} MiB"
+    )
+
+
+def _fresh() -> str:
+    return str(uuid.uuid4().int % 10**12)
+
+
+def _run(world: World, executor: str, payload: dict[str, Any]) -> tuple[float, int]:
+    """Seconds from claim to end, and how many requests Figma got."""
+    world.asked.clear()
+    body = {"type": "figma.export", "payload": payload, "executor_id": executor}
+    job_id = fetch("POST", f"{SUPABASE_URL}/rest/v1/rpc/enqueue_job", json=body).json()["job_id"]
+    deadline = time.monotonic() + MOST_SECONDS
+    with database() as sql:
+        while time.monotonic() < deadline:
+            row = sql.execute(
+                "select status, error, result from public.jobs where id = %s", (job_id,)
+            ).fetchone()
+            status, error, result = row or ("gone", None, None)
+            if status == "succeeded" and isinstance(result, dict):
+                return result["timings"]["totalMs"] / 1000, len(world.requests())
+            if status not in ("queued", "assigned", "running"):
+                raise SystemExit(f"the job {status}: {error}")
+            time.sleep(0.05)
+    raise SystemExit("the job did not end")
+
+
+@contextmanager
+def _worker(world: World) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    executor = f"bench-{uuid.uuid4().hex[:12]}"
+    env = os.environ
+    settings = {
+        **{name: env[name] for name in ("PATH", "SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "FUNCTIONS_URL")},
+        "HOME": env.get("HOME", "/"),
+        "WORKER_EMAIL": env["WORKER2_EMAIL"],
+        "WORKER_PASSWORD": env["WORKER2_PASSWORD"],
+        "EXECUTOR_ID": executor,
+        "HEALTH_PORT": "0",
+        "FIGMA_API_URL": world.api_url,
+        "FIGMA_API_TOKEN": TOKEN,
+        "FIGMA_TIER1_PER_MINUTE": "100",
+    }
+    worker = subprocess.Popen([sys.executable, "-m", "worker"], env=settings, stdout=subprocess.DEVNULL)
+    try:
+        yield worker, executor
+    finally:
+        worker.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(20)
+
+
+def _peak(pid: int) -> int:
+    """The most memory that a process has had, in bytes (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -1,0 +1,182 @@
+"""Figma jobs as they are run: a worker's process, the queue, Storage and signed URLs of the running stack."""
+
+import asyncio
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from local.figma import pictures
+from local.figma.documents import many_icons, proven_case
+from local.figma.server import serving
+from local.figma.world import TOKEN, Answer, World
+from tests.stack import Person
+from tests.worker.figma.conftest import KEY
+from tests.worker.jobs import Jobs, eventually
+from tests.worker.processes import children
+
+PROVEN = {"file": KEY, "nodeIds": ["1:8", "1:2", "1:4"]}
+
+
+class Process:
+    """A running worker and its log."""
+
+    def __init__(self, env: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            command = [sys.executable, "-m", "worker"]
+            self.popen = subprocess.Popen(command, env=env, stdout=output, stderr=output)
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def jobs(member: Person) -> Jobs:
+    return Jobs(member)
+
+
+@pytest.fixture
+def own_world() -> Iterator[World]:
+    """A Figma in real minutes, with room for the tests' requests."""
+    world = World(proven_case(), many_icons("manyiconsfile", 150))
+    world.limits.per_minute = {1: 100, 2: 100, 3: 100}
+    for document in world.documents.values():  # what earlier tests have exported is in the workspace's cache
+        document.version = str(uuid.uuid4().int % 10**12)
+    with serving(world):
+        yield world
+
+
+@pytest.fixture
+def start(member: Person, jobs: Jobs, own_world: World, tmp_path: Path) -> Iterator[Start]:
+    """Starts workers that know `FIGMA_API_URL` and the token; none of them may be left at the end."""
+    env, before, started = member.stack.env, children(), list[Process]()
+
+    def process(**changes: str) -> Process:
+        settings = {
+            "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"),
+            "SUPABASE_URL": env["SUPABASE_URL"], "SUPABASE_PUBLISHABLE_KEY": env["SUPABASE_PUBLISHABLE_KEY"],
+            "WORKER_EMAIL": env["WORKER2_EMAIL"], "WORKER_PASSWORD": env["WORKER2_PASSWORD"],
+            "EXECUTOR_ID": jobs.executor, "HEALTH_PORT": "0", "POLL_SECONDS": "0.2", "SWEEP_SECONDS": "1",
+            "LOG_LEVEL": "debug", "LEASE_SECONDS": "15", "FIGMA_API_URL": own_world.api_url,
+            "FIGMA_API_TOKEN": TOKEN, "FIGMA_TIER1_PER_MINUTE": "100", **changes,
+        }  # fmt: skip
+        started.append(Process(settings, tmp_path / f"{len(started)}.log"))
+        return started[-1]
+
+    yield process
+    for each in started:
+        if each.popen.poll() is None:
+            each.kill()
+    assert children() <= before, "a worker left processes behind"
+
+
+async def finished(jobs: Jobs, job_id: str) -> dict[str, Any]:
+    row = await jobs.until(job_id, "succeeded", "failed", seconds=40)
+    assert row["status"] == "succeeded", row["error"]
+    return row
+
+
+async def test_the_proven_case_from_the_queue_to_the_signed_urls(
+    start: Start, jobs: Jobs, own_world: World
+) -> None:
+    worker = start()
+    job_id = jobs.ask("figma.export", PROVEN)
+    row = await finished(jobs, job_id)
+    artifacts = {one["name"]: one for one in jobs.artifacts(job_id)}
+    assert list(artifacts) == ["Footer.png", "Hero.png", "Pricing.png"]
+    for item in row["result"]["items"]:
+        artifact = artifacts[item["artifact"]]
+        data = jobs.bytes_of(artifact["id"])
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (artifact["size"], artifact["sha256"])
+        image = Image.open(io.BytesIO(data))
+        assert image.size == (artifact["width"], artifact["height"]) == (item["width"], item["height"])
+        version = own_world.documents[KEY].version
+        assert image.getpixel((5, 5)) == pictures.colour(KEY, item["nodeId"], version)
+    assert jobs.events(job_id)[-1] == "succeeded"
+
+    own_world.asked.clear()
+    again = jobs.ask("figma.export", PROVEN)
+    repeated = await finished(jobs, again)
+    assert [asked.path for asked in own_world.asked] == [f"/v1/files/{KEY}/meta"]
+    assert repeated["result"]["timings"]["totalMs"] < 1000
+    copies = jobs.artifacts(again)
+    assert [one["sha256"] for one in copies] == [one["sha256"] for one in artifacts.values()]
+    assert all(f"/{again}/" in one["path"] for one in copies), "a job's bytes are its own"
+    assert [len(jobs.bytes_of(one["id"])) for one in copies] == [one["size"] for one in copies]
+
+    worker.popen.send_signal(signal.SIGTERM)
+    assert worker.popen.wait(20) == 0
+    assert TOKEN not in worker.log.read_text()
+
+
+async def test_another_workspace_gets_nothing_of_this_ones(
+    start: Start, jobs: Jobs, own_world: World
+) -> None:
+    start()
+    job_id = jobs.ask("figma.export", PROVEN)
+    await finished(jobs, job_id)
+    jobs.move(job_id, "OTHER")
+    own_world.asked.clear()
+    await finished(jobs, jobs.ask("figma.export", PROVEN))
+    assert len(own_world.requests(part="/v1/images/")) == 1, "rendered anew"
+
+
+async def test_a_killed_workers_job_goes_on_where_it_was(start: Start, jobs: Jobs, own_world: World) -> None:
+    own_world.answers.append(Answer("/v1/images/", 200, b"{}", after=1, hang_seconds=30))
+    first = start()
+    job_id = jobs.ask("figma.export", {"file": "manyiconsfile", "select": {"components": ["*"]}})
+    await eventually(lambda: len((jobs.row(job_id)["checkpoint"] or {}).get("kept", ())) == 100, 40)
+    first.kill()
+    own_world.answers.clear()
+    own_world.asked.clear()
+    jobs.expire(job_id)
+    start()
+    row = await finished(jobs, job_id)
+    assert len([node for one in own_world.requests(part="/v1/images/") for node in one.ids]) == 50
+    assert row["result"]["counts"] == {"exported": 150, "skipped": 0, "fromCache": 0, "resumed": 100}
+    artifacts = jobs.artifacts(job_id)
+    assert len({one["name"] for one in artifacts}) == len(artifacts) == 150
+    assert {one["path"].split("/")[5] for one in artifacts} == {"1", "2"}
+    assert [len(jobs.bytes_of(one["id"])) for one in artifacts[:3]] == [one["size"] for one in artifacts[:3]]
+
+
+async def test_a_rate_limit_hands_the_job_back_without_costing_an_attempt(
+    start: Start, jobs: Jobs, own_world: World
+) -> None:
+    said = {"Retry-After": "90", "X-Figma-Plan-Tier": "pro"}
+    own_world.answers.append(
+        Answer("/v1/images/", 429, b'{"status": 429, "err": "Rate limit exceeded"}', said)
+    )
+    start()
+    job_id = jobs.ask("figma.export", PROVEN)
+    row = await eventually(lambda: (found := jobs.row(job_id))["released"] == 1 and found, 30)
+    assert (row["status"], row["attempts"]) == ("queued", 1)
+    assert "released" in jobs.events(job_id)
+    assert len(own_world.requests(part="/v1/images/")) == 1
+
+
+async def test_cancelling_stops_the_work_in_the_middle(start: Start, jobs: Jobs, own_world: World) -> None:
+    own_world.image_seconds = 0.5
+    worker = start()
+    job_id = jobs.ask("figma.export", {"file": "manyiconsfile", "select": {"components": ["*"]}})
+    await eventually(lambda: own_world.requests("images"), 30)
+    jobs.cancel(job_id)
+    await eventually(lambda: '"outcome": "cancelled"' in worker.log.read_text(), 20)
+    seen = len(own_world.requests("images"))
+    await asyncio.sleep(0)
+    assert seen < 150
+    assert jobs.artifacts(job_id) == []

@@ -1,0 +1,89 @@
+"""`browser.content`: what a page says after its scripts have run."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.worker.conftest import Camera, made
+from worker.handlers import Done, GiveUp
+
+PAGE = """<!doctype html><html lang=ko><head><title>A page</title>
+<meta name=description content="What it is about"><meta property="og:image" content="/cover.png">
+<link rel=canonical href="/canonical"><style>.x { color: red }</style></head>
+<body><h1>Heading</h1><p>Some <b>bold</b> text and <a href="/there?a=1&amp;b=2">a link</a>.</p>
+<ul><li>first</li><li>second</li></ul><p style="display: none">unseen</p><script>document.body.append('by script')</script>
+<a href="/there?a=1&amp;b=2">again</a><a href="mailto:a@b.c">mail</a><img alt=dot src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">
+<table><tr><th>k</th><th>v</th></tr><tr><td>1</td><td>2</td></tr></table></body></html>"""
+
+
+async def read(camera: Camera, payload: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, str]]:
+    outcome = await camera.outcome(payload, kind="browser.content")
+    assert isinstance(outcome, Done), outcome
+    texts = {}
+    for file in made(outcome):
+        assert isinstance(file.content, bytes)
+        texts[file.name] = file.content.decode()
+    return outcome.result, texts
+
+
+async def test_each_format_is_a_file_of_its_own(camera: Camera) -> None:
+    formats = ["html", "text", "markdown", "links", "metadata"]
+    result, texts = await read(camera, {"html": PAGE, "format": formats})
+    assert list(texts) == ["content.html", "content.txt", "content.md", "links.json", "metadata.json"]
+    assert texts["content.html"].lower().startswith("<!doctype html>")
+    assert "by script" in texts["content.html"]
+    assert "Some bold text" in texts["content.txt"]
+    assert "unseen" not in texts["content.txt"]
+    markdown = texts["content.md"]
+    assert "# Heading" in markdown
+    assert "Some **bold** text and [a link]" in markdown
+    assert "- first\n- second" in markdown
+    assert "| k | v |" in markdown
+    assert "color: red" not in markdown
+    assert "append" not in markdown
+    links = json.loads(texts["links.json"])
+    assert [link["text"] for link in links] == ["a link", "mail"]
+    assert result["links"] == 2
+    metadata = json.loads(texts["metadata.json"])
+    assert (metadata["title"], metadata["description"]) == ("A page", "What it is about")
+    assert metadata["language"] == "ko"
+    assert result["metadata"]["description"] == "What it is about"
+
+
+async def test_addresses_are_absolute(camera: Camera) -> None:
+    _, texts = await read(camera, {"url": "/article", "format": ["links", "metadata", "markdown"]})
+    links = json.loads(texts["links.json"])
+    assert links == [{"url": camera.site.url("/squares"), "text": "squares", "rel": "nofollow"}]
+    assert json.loads(texts["metadata.json"])["image"] == camera.site.url("/cover.png")
+    assert f"[squares]({camera.site.url('/squares')})" in texts["content.md"]
+
+
+async def test_one_element_can_be_read(camera: Camera) -> None:
+    _, texts = await read(camera, {"html": PAGE, "format": "text", "selector": "ul", "name": "목록"})
+    assert texts == {"목록.txt": "first\nsecond"}
+
+
+@pytest.mark.parametrize("wrong", ["pdf", [], ["html", "xml"], 7])
+async def test_an_unknown_format_is_refused(camera: Camera, wrong: Any) -> None:
+    outcome = await camera.outcome({"html": PAGE, "format": wrong}, kind="browser.content")
+    assert isinstance(outcome, GiveUp), outcome
+    assert outcome.error.details["field"].startswith("payload.format")
+
+
+async def test_a_page_nested_without_end_is_an_error_and_no_crash(camera: Camera) -> None:
+    js = "let at = document.body; for (let i = 0; i < 480; i++) { const d = document.createElement('div'); at.append(d); at = d }"
+    outcome = await camera.outcome({"html": "x", "js": js, "format": "markdown"}, kind="browser.content")
+    assert isinstance(outcome, GiveUp | Done), outcome
+    if isinstance(outcome, GiveUp):
+        assert outcome.error.code == "page_too_large"
+    _, texts = await read(camera, {"html": "x", "js": js, "format": "text"})
+    assert texts["content.txt"].strip() == "x"
+
+
+async def test_what_the_database_cannot_hold_is_left_out(camera: Camera) -> None:
+    js = "document.title = 'a\\ud800b'; document.body.append('c\\u0000d')"
+    result, texts = await read(camera, {"html": "<p>x</p>", "js": js, "format": "text"})
+    assert "\0" not in texts["content.txt"]
+    assert "\ud800" not in result["title"]

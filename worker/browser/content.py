@@ -1,0 +1,82 @@
+"""`browser.content`: what a page says, once its scripts have run."""
+
+import asyncio
+import json
+from typing import Any
+
+from bs4 import BeautifulSoup
+from markdownify import MarkdownConverter
+
+from worker.browser import scripts
+from worker.browser.budget import Budget
+from worker.browser.faults import Fault
+from worker.browser.options.content import ContentOptions, Part
+from worker.browser.settling import present
+from worker.browser.shown import storable
+from worker.browser.visit import Visit
+from worker.browser.work import Kind, Product
+from worker.handlers import File
+
+_READ_SECONDS = 20.0
+_SELECTOR_SECONDS = 10.0
+_MOST_CHARACTERS = 20_000_000
+_MOST_MARKDOWN = 2_000_000  # characters of HTML: the conversion takes about a second for each million
+_NAMES: dict[Part, tuple[str, str]] = {
+    "html": ("content.html", "text/html; charset=utf-8"),
+    "text": ("content.txt", "text/plain; charset=utf-8"),
+    "markdown": ("content.md", "text/markdown; charset=utf-8"),
+    "links": ("links.json", "application/json"),
+    "metadata": ("metadata.json", "application/json"),
+}
+
+
+async def _produce(visit: Visit, options: ContentOptions, budget: Budget) -> Product:
+    async with budget.stage("capture", _READ_SECONDS, "page_hung", "The page does not let itself be read."):
+        seconds = budget.left(_SELECTOR_SECONDS)
+        root = visit.page.locator(":root").first
+        if options.selector is not None:
+            root = await present(visit.page, options.selector, "selector", seconds)
+        found: dict[str, Any] = await root.evaluate(scripts.READ, {"most": _MOST_CHARACTERS})
+        if found.get("tooLarge"):
+            raise Fault("page_too_large", f"The page has more than {_MOST_CHARACTERS} characters.")
+        files = [await _file(part, found, options) for part in options.parts]
+    facts = {"metadata": _storable(found["metadata"]), "links": len(found["links"])}
+    return Product(facts, tuple(files))
+
+
+async def _file(part: Part, found: dict[str, Any], options: ContentOptions) -> File:
+    if part == "html":
+        text = found["html"]
+    elif part == "text":
+        text = found["text"]
+    elif part == "markdown":
+        text = await asyncio.to_thread(_markdown, found["readable"])
+    else:
+        text = json.dumps(found[part], ensure_ascii=False, indent=1)
+    usual, mime = _NAMES[part]
+    name = usual if options.name is None else f"{options.name}.{usual.rpartition('.')[2]}"
+    if options.name is not None and part in ("links", "metadata"):
+        name = f"{options.name}.{usual}"
+    return File(name, mime, storable(text).encode())
+
+
+def _markdown(html: str) -> str:
+    if len(html) > _MOST_MARKDOWN:
+        raise Fault(
+            "page_too_large", f"The page is too long for Markdown: more than {_MOST_MARKDOWN} characters."
+        )
+    try:
+        soup = BeautifulSoup(html, "html.parser")
+        text = str(MarkdownConverter(heading_style="ATX", bullets="-").convert_soup(soup))
+    except RecursionError as error:
+        raise Fault("page_too_large", "The page is nested too deeply for Markdown.") from error
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    kept = [line for index, line in enumerate(lines) if line or (index and lines[index - 1])]
+    return "\n".join(kept) + "\n"
+
+
+def _storable(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: storable(value)[:1000] for name, value in values.items() if isinstance(value, str)}
+
+
+CONTENT = Kind("content", ContentOptions, _produce, lambda options: options.scroll, lambda _: True)

@@ -1,0 +1,1 @@
+"""What browser jobs may ask for: strict models in camelCase. No field is accepted that does nothing."""

@@ -1,0 +1,102 @@
+"""What `browser.screenshot` may ask for."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from worker.browser.options.page import MOST, Clip, Model, PageOptions, Selector, Viewport
+
+FILE_NAME = r"^[^/\\\x00-\x1f]+$"
+_ENDINGS = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",)}
+_AREAS = ("full_page", "selector", "clip")
+# What goes with one kind of area only: a shot that chooses its own area does not inherit it.
+_OF_AREA = (*_AREAS, "padding", "max_height")
+_OF_FORMAT = ("quality", "optimize_for_speed", "omit_background")
+
+
+class PictureOptions(Model):
+    """One picture of a page."""
+
+    full_page: bool = False
+    max_height: int = Field(default=16_000, ge=16, le=60_000)  # CSS pixels of a fullPage picture
+    selector: Selector | None = None
+    padding: int = Field(default=0, ge=0, le=500)  # CSS pixels around the selector's element
+    clip: Clip | None = None
+    format: Literal["png", "jpeg", "webp"] = "png"
+    quality: int = Field(default=80, ge=1, le=100)
+    optimize_for_speed: bool = True  # larger file, quicker
+    omit_background: bool = False
+    name: str | None = Field(default=None, min_length=1, max_length=200, pattern=FILE_NAME)
+
+    def contradiction(self) -> tuple[str, str] | None:
+        """The field that does not go with the others, and why."""
+        given = self.model_fields_set
+        if sum(map(bool, (self.full_page, self.selector is not None, self.clip is not None))) > 1:
+            return "clip" if self.clip else "selector", "give one of fullPage, selector and clip"
+        if "padding" in given and self.selector is None:
+            return "padding", "needs selector"
+        if "max_height" in given and not self.full_page:
+            return "maxHeight", "needs fullPage"
+        if "quality" in given and self.format == "png":
+            return "quality", "does not go with format png"
+        if "optimize_for_speed" in given and self.format != "png":
+            return "optimizeForSpeed", "goes with format png only"
+        if self.omit_background and self.format == "jpeg":
+            return "omitBackground", "does not go with format jpeg"
+        return None
+
+    @property
+    def whole(self) -> bool:
+        """More than the view may be seen."""
+        return self.full_page or self.selector is not None or self.clip is not None
+
+    def file_name(self, usual: str = "screenshot") -> str:
+        endings, name = _ENDINGS[self.format], self.name or usual
+        return name if name.lower().endswith(endings) else name + endings[0]
+
+
+class ShotOptions(PictureOptions):
+    """One of several pictures of one load. What it does not say it takes from the job."""
+
+    viewport: Viewport | None = None
+    color_scheme: Literal["light", "dark", "no-preference"] | None = None
+    media: Literal["screen", "print"] | None = None
+
+
+class ScreenshotOptions(PictureOptions, PageOptions):
+    """`browser.screenshot`."""
+
+    scroll: bool | None = None  # through the page and back, for lazy content; not given: as fullPage
+    mask: list[Selector] = Field(default=[], max_length=MOST)  # covered with a plain colour
+    shots: list[ShotOptions] = Field(default=[], max_length=10)
+
+    def contradiction(self) -> tuple[str, str] | None:
+        for wrong in (PictureOptions.contradiction(self), PageOptions.contradiction(self)):
+            if wrong is not None:
+                return wrong
+        if self.shots and "name" in self.model_fields_set:
+            return "name", "goes with the single shots"
+        for index, shot in enumerate(self.pictures if self.shots else ()):
+            if wrong := shot.contradiction():
+                return f"shots.{index}.{wrong[0]}", wrong[1]
+        return None
+
+    @property
+    def pictures(self) -> tuple[PictureOptions, ...]:
+        """All that are to be taken: the shots, or the one that the job describes."""
+        return tuple(self._merged(index, shot) for index, shot in enumerate(self.shots, 1)) or (self,)
+
+    @property
+    def scrolls(self) -> bool:
+        return any(picture.full_page for picture in self.pictures) if self.scroll is None else self.scroll
+
+    def _merged(self, index: int, shot: ShotOptions) -> ShotOptions:
+        own = {name: getattr(shot, name) for name in shot.model_fields_set}
+        inherited = {
+            name: getattr(self, name)
+            for name in self.model_fields_set & set(PictureOptions.model_fields)
+            if not (name in _OF_AREA and any(area in own for area in _AREAS))
+            and not (name in _OF_FORMAT and "format" in own)
+        }
+        values: dict[str, Any] = {"name": f"screenshot-{index}", **inherited, **own}
+        return ShotOptions.model_construct(_fields_set=set(values), **values)

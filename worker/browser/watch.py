@@ -1,0 +1,177 @@
+"""Watches a job's page: what failed in it, whether it crashed, whether it went where no page may be."""
+
+import asyncio
+import contextlib
+import fnmatch
+import re
+from collections.abc import Coroutine
+from typing import Any
+
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, Response, Route
+from playwright.async_api import Error as PlaywrightError
+
+from worker.browser import nuisances
+from worker.browser.egress.door import Door
+from worker.browser.faults import Fault
+from worker.browser.options.page import PageOptions
+from worker.browser.shown import FirstFew, short, shown_url
+
+_NEWS_SECONDS = 0.3  # what failed is told on a way of its own, a little after the failure
+_HARMLESS = ("about", "data", "blob", "chrome-error", "")
+
+
+class Watch:
+    """One a job. The proxy is the wall; what is blocked here is what the job itself does not want."""
+
+    def __init__(self, options: PageOptions, door: Door) -> None:
+        self._door = door
+        self._options = options
+        self._types = frozenset(options.block_resources)
+        self._globs = [re.compile(fnmatch.translate(glob)) for glob in options.block_urls]
+        self._page: Page | None = None
+        self._console = FirstFew()
+        self._failed = FirstFew()
+        self._wanted = 0  # requests that the job itself blocked
+        self._resources_failed = 0
+        self._lost_url: str | None = None  # where the page itself last failed to go
+        self._lost = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gone = asyncio.Event()
+        self.crashed = False
+        self.response: Response | None = None  # the page's own, as far as it was heard of
+
+    async def attach(self, context: BrowserContext) -> Page:
+        """Opens the context's one page, watched."""
+        if self._types or self._globs or self._options.block_ads:
+            await context.route("**/*", self._route)
+        context.on("requestfailed", self._on_failed)
+        self._page = page = await context.new_page()
+        context.on("page", lambda popup: self._keep(popup.close()))
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self._console.add({"text": short(error.message)}))
+        page.on("crash", self._on_crash)
+        page.on("close", lambda _: self._gone.set())
+        if self._options.best_attempt:
+            page.on("response", self._on_response)
+        return page
+
+    def verify(self) -> None:
+        """When the page is seen, before and after: raises Fault if it is not what may be shown."""
+        if self._door.over is not None:
+            raise self._door.over
+        if self._page is None:
+            return
+        if self._page.url.startswith("chrome-error:"):
+            raise self._refusal() or Fault("not_a_page", "The page went to an address that does not open.")
+        for frame in self._page.frames:
+            scheme = frame.url.partition(":")[0]
+            if scheme not in ("http", "https", *_HARMLESS):
+                raise Fault("blocked_scheme", "The page holds a frame that is no web page.")
+
+    def judge(self) -> None:
+        """Raises Fault when the job asked to fail on errors of the page, and there were some."""
+        if self._options.fail_on_console_error and self._console.total:
+            raise Fault(
+                "page_error",
+                f"The page logged {self._console.total} errors.",
+                console=self._console.as_json(),
+            )
+        if self._options.fail_on_resource_error and self._resources_failed:
+            raise Fault(
+                "page_error",
+                f"{self._resources_failed} requests of the page failed.",
+                failedRequests=self._failed.as_json(),
+            )
+
+    async def stays(self, seconds: float) -> bool:
+        """Waits so long; False at once when the page crashes or closes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._gone.wait()
+        return not self._gone.is_set()
+
+    async def explain(self, fault: Fault) -> Fault:
+        """The same failure with what the proxy knows of it."""
+        if self.crashed:
+            return Fault("page_crashed", "The page's process crashed.")
+        if self._door.over is not None:
+            return self._door.over
+        if fault.details.get("netError") is None and fault.code != "not_a_page":
+            return fault
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_NEWS_SECONDS):
+                await self._lost.wait()
+        return self._refusal() or fault
+
+    def report(self) -> dict[str, Any]:
+        refused = self._door.refused
+        return {
+            "console": self._console.as_json(),
+            "failedRequests": self._failed.as_json(),
+            "blockedRequests": {"total": refused.total(), "hosts": sorted(refused)[:20]},
+        }
+
+    def _refusal(self) -> Fault | None:
+        return self._door.fault_of(self._lost_url) if self._lost_url is not None else None
+
+    async def _route(self, route: Route) -> None:
+        request = route.request
+        unwanted = (
+            request.resource_type in self._types
+            or any(glob.match(request.url) for glob in self._globs)
+            or (self._options.block_ads and nuisances.is_ad(request.url))
+        )
+        with contextlib.suppress(PlaywrightError):  # the page is gone, and the request with it
+            if unwanted and not self._is_main(request):
+                self._wanted += 1
+                await route.abort("blockedbyclient")
+            else:
+                await route.continue_()
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        async def quietly() -> None:
+            with contextlib.suppress(PlaywrightError):  # the page is gone
+                await work
+
+        task = asyncio.create_task(quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _is_main(self, request: Request) -> bool:
+        return (
+            request.is_navigation_request()
+            and self._page is not None
+            and request.frame == self._page.main_frame
+        )
+
+    def _on_response(self, response: Response) -> None:
+        with contextlib.suppress(PlaywrightError):  # of a frame that is gone
+            if self._is_main(response.request):
+                self.response = response
+
+    def _on_failed(self, request: Request) -> None:
+        with contextlib.suppress(PlaywrightError):
+            if self._is_main(request):
+                self._lost_url = request.url
+                self._lost.set()
+        why = request.failure or ""
+        if "ERR_BLOCKED_BY_CLIENT" not in why and "ERR_ABORTED" not in why:
+            self._resources_failed += 1
+        if "ERR_BLOCKED_BY_CLIENT" in why and self._wanted:
+            return
+        known = self._door.fault_of(request.url) if request.url.startswith("http") else None
+        self._failed.add(
+            {
+                "url": shown_url(request.url),
+                "errorText": known.code if known else short(why),
+                "resourceType": request.resource_type,
+            }
+        )
+
+    def _on_crash(self, _: Page) -> None:
+        self.crashed = True
+        self._gone.set()
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self._console.add({"text": short(message.text)})

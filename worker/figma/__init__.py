@@ -1,0 +1,1 @@
+"""Figma jobs: exports, snapshots, tokens, fills and comments over Figma's REST API."""

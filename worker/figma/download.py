@@ -1,0 +1,128 @@
+"""Files from the addresses that Figma gives: streamed to disk, many at once, checked before they count.
+
+The addresses are presigned. The token is never sent there: S3 answers 400 to an Authorization header.
+"""
+
+import asyncio
+import ipaddress
+import itertools
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from worker import VERSION
+from worker.browser.addresses import is_public
+from worker.figma.pictures import BadPicture, Size, check, kind_of
+from worker.retry import delays
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+MOST_BYTES = 256 * 1024 * 1024  # what an artifact may have
+_TRIES = 3
+_REDIRECTS = 3
+_STALL_SECONDS = 20.0
+
+
+class Expired(Exception):
+    """The address is no longer good: Figma can give another."""
+
+
+class DownloadFailed(Exception):
+    """No file after several tries; `bad` when one came, and it was broken."""
+
+    def __init__(self, message: str, bad: bool) -> None:
+        super().__init__(message)
+        self.bad = bad
+
+
+class Downloads:
+    """Shared by all jobs of the process. `api_url`: addresses on its host are fetched too,
+    whatever that is."""
+
+    def __init__(self, http: httpx.AsyncClient, api_url: str) -> None:
+        self._http = http
+        self._api = urlsplit(api_url)
+        self._free = asyncio.Semaphore(AT_ONCE)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, api_url: str) -> AsyncIterator["Downloads"]:
+        limits = httpx.Limits(max_connections=AT_ONCE * 2, max_keepalive_connections=AT_ONCE)
+        timeout = httpx.Timeout(_STALL_SECONDS, connect=10)
+        headers = {"User-Agent": f"sidejob-worker/{VERSION}"}
+        async with httpx.AsyncClient(timeout=timeout, limits=limits, headers=headers) as http:
+            yield cls(http, api_url)
+
+    async def fetch(self, url: str, target: Path, kind: str | None = None) -> tuple[str, Size]:
+        """Fetches and checks a file of this kind, or of whichever it turns out to be. Raises Expired,
+        DownloadFailed, OSError."""
+        async with self._free:
+            for pause in itertools.chain(itertools.islice(delays(0.3, 3), _TRIES - 1), (None,)):
+                try:
+                    await self._stream(url, target)
+                    found = await asyncio.to_thread(kind_of, target) if kind is None else kind
+                    return found, await asyncio.to_thread(check, target, found)
+                except (httpx.HTTPError, BadPicture) as error:
+                    reason = str(error) if isinstance(error, BadPicture) else type(error).__name__
+                    if pause is None:
+                        raise DownloadFailed(reason, isinstance(error, BadPicture)) from error
+                    log.info("a download failed (%s); again in %.1f s", reason, pause)
+                    await asyncio.sleep(pause)
+        raise AssertionError("the last try ends the loop")
+
+    async def _stream(self, url: str, target: Path) -> None:
+        for _ in range(_REDIRECTS + 1):
+            await self._check_address(url)
+            async with self._http.stream("GET", url) as response:
+                if response.is_redirect:
+                    url = urljoin(url, response.headers.get("location", ""))
+                    continue
+                if response.status_code in (401, 403, 404, 410):
+                    raise Expired
+                if response.status_code != 200:
+                    raise httpx.HTTPStatusError("no file", request=response.request, response=response)
+                return await _write(response, target)
+        raise DownloadFailed("it redirects without end", bad=False)
+
+    async def _check_address(self, url: str) -> None:
+        """Raises DownloadFailed for what is neither the API's own host nor https and public."""
+        parts = urlsplit(url)
+        if self._is_the_apis(parts.hostname or "") and parts.scheme in {"https", self._api.scheme}:
+            return
+        if parts.scheme != "https" or not parts.hostname:
+            raise DownloadFailed("its address is not https", bad=False)
+        try:
+            loop = asyncio.get_running_loop()
+            answers = await loop.getaddrinfo(parts.hostname, None, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise httpx.ConnectError("its host does not resolve") from error
+        if not all(is_public(ipaddress.ip_address(answer[4][0])) for answer in answers):
+            raise DownloadFailed("its address is not public", bad=False)
+
+    def _is_the_apis(self, host: str) -> bool:
+        return host == self._api.hostname or (_is_loopback(host) and _is_loopback(self._api.hostname or ""))
+
+
+async def _write(response: httpx.Response, target: Path) -> None:
+    size = 0
+    with target.open("wb") as file:
+        async for piece in response.aiter_bytes(65536):
+            size += len(piece)
+            if size > MOST_BYTES:
+                raise DownloadFailed(f"it has more than {MOST_BYTES} bytes", bad=False)
+            file.write(piece)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

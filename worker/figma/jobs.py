@@ -1,0 +1,86 @@
+"""The handlers of all Figma jobs: what they share, and which type is done by what."""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from worker.figma.client import Access, Api
+from worker.figma.comments import comments
+from worker.figma.download import Downloads
+from worker.figma.export import export
+from worker.figma.faults import Fault, RateLimited
+from worker.figma.fills import fills
+from worker.figma.limiter import Limiter
+from worker.figma.options import (
+    CommentsOptions,
+    ExportOptions,
+    FigmaOptions,
+    FileOptions,
+    FillsOptions,
+    TokensOptions,
+    read,
+)
+from worker.figma.snapshot import snapshot
+from worker.figma.tokens import tokens
+from worker.handlers import Context, Done, Handler, Job, Outcome
+
+log = logging.getLogger(__name__)
+
+Options = TypeVar("Options", bound=FigmaOptions)
+Work = Callable[[Options, Job, Context, Api, Downloads], Awaitable[Done]]
+
+ANY_FILE = "*"
+
+
+class Figma:
+    """One token's access, its rate limit and its connections, shared by all jobs of the process."""
+
+    def __init__(self, api: Api, downloads: Downloads, allowed: frozenset[str], *, token: bool) -> None:
+        self._api = api
+        self._downloads = downloads
+        self._allowed = allowed
+        self._token = token
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, access: Access, limiter: Limiter, allowed: frozenset[str]) -> AsyncIterator["Figma"]:
+        """`allowed`: keys of the files that jobs may ask for, or `*`."""
+        async with contextlib.AsyncExitStack() as stack:
+            api = await stack.enter_async_context(Api.open(access, limiter))
+            downloads = await stack.enter_async_context(Downloads.open(access.url))
+            yield cls(api, downloads, allowed, token=bool(access.token))
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "figma.export": self._handler(ExportOptions, export),
+            "figma.file": self._handler(FileOptions, snapshot),
+            "figma.tokens": self._handler(TokensOptions, tokens),
+            "figma.fills": self._handler(FillsOptions, fills),
+            "figma.comments": self._handler(CommentsOptions, comments),
+        }
+
+    def _handler(self, model: type[Options], work: Work[Options]) -> Handler:
+        async def handle(job: Job, context: Context) -> Outcome:
+            try:
+                options = read(model, job.payload)
+                self._admit(options.reference.key)
+                return await work(options, job, context, self._api, self._downloads)
+            except (Fault, RateLimited) as fault:
+                return fault.outcome()
+
+        return handle
+
+    def _admit(self, key: str) -> None:
+        """Before any request: the token may see more than whoever enqueues jobs."""
+        if ANY_FILE not in self._allowed and key not in self._allowed:
+            raise Fault(
+                "figma_file_not_allowed",
+                "payload.file: this worker may not read that file; FIGMA_ALLOWED_FILES says which it may.",
+                field="payload.file",
+            )
+        if not self._token:
+            raise Fault(
+                "figma_token_missing", "The worker has no Figma token: an operator must set FIGMA_API_TOKEN."
+            )

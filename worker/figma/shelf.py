@@ -1,0 +1,101 @@
+"""What an export has stored so far, and how that survives an attempt: the job's checkpoint."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from worker.figma.pictures import MIMES
+from worker.handlers import Context, Stored
+
+_MOST_BYTES = 240_000  # a checkpoint has 256 KiB at most
+_PAUSE_SECONDS = 1.0  # between reports
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A stored picture. `remarks` is what its item says besides: downscaled, fromCache, …"""
+
+    file: Stored
+    remarks: tuple[str, ...] = ()
+
+
+class Shelf:
+    """Pictures by render key. `report` tells progress and checkpoint, one report after the other."""
+
+    def __init__(self, source: str, context: Context, checkpoint: Any) -> None:
+        self.kept: dict[str, Kept] = {}
+        self.total = 0
+        self._source = source
+        self._context = context
+        self._lock = asyncio.Lock()
+        self._changed = False
+        if isinstance(checkpoint, Mapping) and checkpoint.get("source") == source:
+            self.kept = _read(checkpoint)
+        self.resumed = len(self.kept)
+
+    def keep(self, key: str, kept: Kept) -> None:
+        self.kept[key] = kept
+        self._changed = True
+
+    @asynccontextmanager
+    async def reporting(self) -> AsyncIterator[None]:
+        """What the block keeps is reported as it goes, and once more when the block fails."""
+
+        async def tell() -> None:
+            while True:
+                await asyncio.sleep(_PAUSE_SECONDS)
+                if self._changed:
+                    await self.report("export")
+
+        telling = asyncio.create_task(tell())
+        try:
+            yield
+        except Exception:
+            await self.report("waiting")
+            raise
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    async def report(self, phase: str) -> None:
+        async with self._lock:
+            self._changed = False
+            progress = {"phase": phase, "done": len(self.kept), "total": self.total}
+            await self._context.progress(progress, checkpoint=self._checkpoint())
+
+    def _checkpoint(self) -> dict[str, Any]:
+        folders: list[str] = []
+        kept: dict[str, Any] = {}
+        for key, entry in self.kept.items():
+            folder, _, name = entry.file.path.rpartition("/")
+            if folder not in folders:
+                folders.append(folder)
+            file = entry.file
+            digest = base64.b85encode(bytes.fromhex(file.sha256)).decode()
+            kept[key] = [file.name, folders.index(folder), name, file.size, digest, file.width, file.height,
+                         *entry.remarks]  # fmt: skip
+        checkpoint = {"source": self._source, "folders": folders, "kept": kept}
+        while kept and len(json.dumps(checkpoint)) > _MOST_BYTES:
+            for key in list(kept)[len(kept) // 2 :]:  # half is better than none
+                del kept[key]
+        return checkpoint
+
+
+def source_of(checkpoint: Any) -> str | None:
+    """The source that an earlier attempt has settled on."""
+    source = checkpoint.get("source") if isinstance(checkpoint, Mapping) else None
+    return source if isinstance(source, str) else None
+
+
+def _read(checkpoint: Mapping[str, Any]) -> dict[str, Kept]:
+    kept = {}
+    for key, (name, folder, stored_as, size, digest, width, height, *remarks) in checkpoint["kept"].items():
+        path = f"{checkpoint['folders'][folder]}/{stored_as}"
+        mime = MIMES[key.split("|")[1]]
+        sha256 = base64.b85decode(digest).hex()
+        kept[key] = Kept(Stored(name, mime, size, sha256, path, width, height), tuple(remarks))
+    return kept
