@@ -8,6 +8,9 @@ from pathlib import Path
 
 from local.setup import TOOLS
 
+MOST_FUNCTIONS = 60
+MOST_WORKERS = 16
+
 
 class StackError(Exception):
     """Something that the person at the keyboard can mend; its text says how. Exit code 1."""
@@ -31,7 +34,7 @@ class Layout:
             home=Path(environment.get("SIDEJOB_HOME") or TOOLS).absolute(),
             offset=offset,
             postgres=environment.get("SIDEJOB_POSTGRES") or "18",
-            workers=_whole(environment, "SIDEJOB_WORKERS", 1, 16),
+            workers=_whole(environment, "SIDEJOB_WORKERS", 1, MOST_WORKERS),
             default_grants=environment.get("SIDEJOB_DEFAULT_GRANTS", "1") not in ("0", "false", "no"),
         )
 
@@ -69,6 +72,24 @@ class Layout:
 
     def health_port(self, index: int) -> int:
         return 3200 + index + self.offset
+
+    @property
+    def keeper_port(self) -> int:
+        """Nothing is served here: who listens on it keeps the other ports from runs beside it."""
+        return 54320 + self.offset
+
+    @property
+    def spare_ports(self) -> range:
+        """For servers of the tests' own."""
+        return range(54340 + self.offset, 54400 + self.offset)
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """All that a stack of this layout may take, and its tests."""
+        named = range(self.gateway_port, self.figma_port + 2)
+        functions = (self.function_port(index) for index in range(MOST_FUNCTIONS))
+        health = (self.health_port(index) for index in range(MOST_WORKERS))
+        return frozenset([self.keeper_port, *named, *self.spare_ports, *functions, self.collab_port, *health])
 
     @property
     def url(self) -> str:

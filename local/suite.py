@@ -3,9 +3,11 @@
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from local import commands, credentials
@@ -33,55 +35,51 @@ def bench(layout: Layout, arguments: Sequence[str]) -> int:
 @contextlib.contextmanager
 def _own_stack(kind: str) -> Iterator[dict[str, str]]:
     """A fresh stack with one worker; removed afterwards unless it could not be started or stopped."""
-    layout = free_layout(kind)
-    os.environ |= {
-        "SIDEJOB_HOME": str(layout.home),
-        "SIDEJOB_PORT_OFFSET": str(layout.offset),
-        "SIDEJOB_WORKERS": "1",
-    }
-    try:
-        commands.up_detached(layout)
-    except StackError as error:
-        raise StackError(f"{error}\n(kept: {layout.home})") from error
-    try:
-        yield _environment(layout)
-    finally:
-        commands.stop(layout)
-        shutil.rmtree(layout.home, ignore_errors=True)
-
-
-def free_layout(kind: str) -> Layout:
-    """The first offset from 1000 on whose ports are free; making the folder keeps other runs away."""
-    for offset in range(1000, 2000, 100):
-        layout = Layout(
-            TOOLS / f"{kind}-{offset}",
-            offset,
-            os.environ.get("SIDEJOB_POSTGRES") or "18",
-            1,
-            Layout.read().default_grants,
-        )
-        ports = [
-            layout.gateway_port,
-            layout.postgres_port,
-            layout.objects_port,
-            layout.demo_port,
-            layout.figma_port,
-            layout.figma_port + 1,
-            layout.collab_port,
-            layout.health_port(0),
-        ]
-        if not all(
-            port_is_free(port) for port in [*ports, *(layout.function_port(index) for index in range(30))]
-        ):
-            continue
-        if layout.home.exists() and not is_up(layout):
-            shutil.rmtree(layout.home, ignore_errors=True)  # of a run that was killed
+    with free_layout(kind) as layout:
+        os.environ |= {
+            "SIDEJOB_HOME": str(layout.home),
+            "SIDEJOB_PORT_OFFSET": str(layout.offset),
+            "SIDEJOB_WORKERS": "1",
+        }
         try:
+            commands.up_detached(layout)
+        except StackError as error:
+            raise StackError(f"{error}\n(kept: {layout.home})") from error
+        try:
+            yield _environment(layout)
+        finally:
+            commands.stop(layout)
+            shutil.rmtree(layout.home, ignore_errors=True)
+
+
+# Above what Linux hands out to outgoing connections, and so far apart that no two stacks share a port.
+_OFFSETS = range(7000, 10_000, 200)
+
+
+@contextlib.contextmanager
+def free_layout(kind: str) -> Iterator[Layout]:
+    """An empty folder, and ports that nobody uses and no other run takes until the end.
+
+    A socket keeps them: only one process of a machine can listen on its port, whichever checkout it runs
+    from, and the kernel takes it back from one that was killed.
+    """
+    for offset in _OFFSETS:
+        layout = replace(Layout.read(), home=TOOLS / f"{kind}-{offset}", offset=offset, workers=1)
+        with socket.socket() as keeper:
+            try:
+                keeper.bind(("127.0.0.1", layout.keeper_port))
+                keeper.listen()
+            except OSError:
+                continue
+            if is_up(layout) or not all(map(port_is_free, layout.ports - {layout.keeper_port})):
+                continue
+            shutil.rmtree(layout.home, ignore_errors=True)  # of a run that was killed
             layout.home.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return layout
-    raise StackError("No hundred of ports from 1000 to 1900 above the usual ones is free. Stop another run.")
+            yield layout
+            return
+    raise StackError(
+        f"{len(_OFFSETS)} stacks of tests run already, or other programs hold ports of theirs. Stop one."
+    )
 
 
 def _environment(layout: Layout) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import os
 import shlex
 import threading
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -52,14 +53,32 @@ class Stack:
         """The user of `<name>_EMAIL`: DEMO, OTHER, VIEWER, OWNER, WORKER, WORKER2. One session a run."""
         with self._lock:
             if name not in self._tokens:
-                answer = self.http.post(
-                    f"{self.env['SUPABASE_URL']}/auth/v1/token?grant_type=password",
-                    headers={"apikey": self.env["SUPABASE_PUBLISHABLE_KEY"]},
-                    json={"email": self.env[f"{name}_EMAIL"], "password": self.env[f"{name}_PASSWORD"]},
-                )
-                assert answer.status_code == 200, answer.text
-                self._tokens[name] = answer.json()["access_token"]
+                email, password = self.env[f"{name}_EMAIL"], self.env[f"{name}_PASSWORD"]
+                self._tokens[name] = self._token(email, password)
         return Person(self, {"Authorization": f"Bearer {self._tokens[name]}"})
+
+    def newcomer(self, workspace_id: str, role: str) -> "Person":
+        """A new user with this role in this workspace, his only one."""
+        email, password = f"{uuid.uuid4()}@sidejob.test", str(uuid.uuid4())
+        made = self.http.post(
+            f"{self.env['SUPABASE_URL']}/auth/v1/admin/users",
+            headers={"apikey": self.env["SUPABASE_SECRET_KEY"]},
+            json={"email": email, "password": password, "email_confirm": True},
+        )
+        self.sql.execute(
+            "insert into public.workspace_members (workspace_id, user_id, role, is_default, worker_id)"
+            " values (%s, %s, %s, true, %s)",
+            [workspace_id, done(made)["id"], role, email if role == "worker" else None],
+        )
+        return Person(self, {"Authorization": f"Bearer {self._token(email, password)}"})
+
+    def _token(self, email: str, password: str) -> str:
+        answer = self.http.post(
+            f"{self.env['SUPABASE_URL']}/auth/v1/token?grant_type=password",
+            headers={"apikey": self.env["SUPABASE_PUBLISHABLE_KEY"]},
+            json={"email": email, "password": password},
+        )
+        return str(done(answer)["access_token"])
 
     def count(self, table: str, **columns: str) -> int:
         """How many rows there are, whoever asks."""

@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -12,6 +15,7 @@ import psycopg
 from local import credentials
 from local.layout import Layout
 from local.setup import REPOSITORY
+from local.suite import free_layout
 
 
 class OwnStack:
@@ -27,6 +31,18 @@ class OwnStack:
             "SIDEJOB_WORKERS": "0",
             "SIDEJOB_OBJECTS_LIMIT_BYTES": "1000000",
         }
+
+    @classmethod
+    @contextmanager
+    def running(cls, kind: str) -> Iterator["OwnStack"]:
+        """One that is up, and gone at the end."""
+        with free_layout(kind) as layout:
+            own = cls(layout)
+            started = own.run("up", "-d")
+            assert started.returncode == 0, started.stderr
+            yield own
+            assert own.run("down").returncode == 0
+            shutil.rmtree(layout.home)
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "local", *words]

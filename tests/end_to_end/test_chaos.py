@@ -4,7 +4,6 @@ once, and so is what it does."""
 import itertools
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ import pytest
 from psycopg.rows import DictRow, dict_row
 
 from local.setup import REPOSITORY
-from local.suite import free_layout
 from tests.end_to_end.own_stack import OwnStack
 
 CLAIMERS = 8
@@ -30,13 +28,8 @@ pytestmark = pytest.mark.soak
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnStack]:
-    layout = free_layout("chaos")
-    own = OwnStack(layout)
-    started = own.run("up", "-d")
-    assert started.returncode == 0, started.stderr
-    yield own
-    assert own.run("down").returncode == 0
-    shutil.rmtree(layout.home)
+    with OwnStack.running("chaos") as own:
+        yield own
 
 
 @pytest.fixture

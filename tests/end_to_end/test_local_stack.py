@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +12,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
 
 from local import credentials, migrations
+from local.layout import Layout
 from local.setup import REPOSITORY
 from local.suite import free_layout
 from tests.end_to_end.own_stack import OwnStack
@@ -173,15 +173,46 @@ def test_only_three_functions_know_the_secret_key_and_no_worker_does() -> None:
     assert knowing == {"gateway", "realtime", *functions}
 
 
+_OTHER_CHECKOUT = """
+import sys
+from pathlib import Path
+from local import suite
+suite.TOOLS = Path(sys.argv[1])
+with suite.free_layout("run") as layout:
+    print(*layout.ports, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_runs_of_two_checkouts_at_once_share_no_port(tmp_path: Path) -> None:
+    """Neither has started anything yet: nothing but the keeper tells one of the other."""
+    command = [sys.executable, "-c", _OTHER_CHECKOUT, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin
+        assert other.stdout
+        theirs = set(map(int, other.stdout.readline().split()))
+        with free_layout("run") as first, free_layout("run") as second:
+            assert theirs
+            assert not theirs & (first.ports | second.ports)
+            assert not first.ports & second.ports
+            first.home.rmdir()
+            second.home.rmdir()
+        other.stdin.close()
+
+
+def test_every_program_of_a_stack_takes_a_port_of_its_layout(stack: Stack) -> None:
+    children = json.loads((Path(os.environ["SIDEJOB_TEST_ENV"]).parent / "state.json").read_text())[
+        "children"
+    ]
+    taken = {int(port) for child in children for port in child["ports"].split(",")}
+    assert urlsplit(stack.env["SUPABASE_URL"]).port in taken
+    assert taken <= Layout.read().ports
+
+
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnStack]:
-    layout = free_layout("own")
-    own = OwnStack(layout)
-    started = own.run("up", "-d")
-    assert started.returncode == 0, started.stderr
-    yield own
-    assert own.run("down").returncode == 0
-    shutil.rmtree(layout.home)
+    with OwnStack.running("own") as own:
+        yield own
 
 
 def test_a_second_up_says_that_it_is_already_up(own: OwnStack) -> None:

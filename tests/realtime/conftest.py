@@ -14,7 +14,7 @@ import httpx
 import jwt
 import pytest
 
-from local.layout import port_is_free
+from local.layout import Layout, port_is_free
 from tests.realtime.sockets import Socket
 from tests.stack import Stack
 
@@ -133,7 +133,7 @@ class OwnServer:
 
     @classmethod
     def start(cls, stack: Stack, **limits: str) -> "OwnServer":
-        port = next(port for port in range(47100, 47900) if port_is_free(port))
+        port = next(filter(port_is_free, Layout.read().spare_ports))
         name = f"realtime-{uuid.uuid4().hex[:8]}"
         environment = {
             **{key: stack.env[key] for key in stack.env if key.startswith("SUPABASE_")},

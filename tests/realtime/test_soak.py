@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import shutil
 import signal
 import statistics
 import time
@@ -20,7 +19,6 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from local.suite import free_layout
 from sidejob import watch as watching
 from tests.end_to_end.own_stack import OwnStack
 from tests.realtime.watchers import following
@@ -47,13 +45,8 @@ FOLLOWED = 12  # jobs that are watched in every way
 @pytest.fixture(scope="module")
 def broken() -> Iterator[OwnStack]:
     """The stack that the tests of this file break."""
-    layout = free_layout("live")
-    own = OwnStack(layout)
-    started = own.run("up", "-d")
-    assert started.returncode == 0, started.stderr
-    yield own
-    assert own.run("down").returncode == 0
-    shutil.rmtree(layout.home)
+    with OwnStack.running("live") as own:
+        yield own
 
 
 @dataclass
