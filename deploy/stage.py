@@ -1,30 +1,30 @@
 """Stages a function: the folder that is deployed, started locally, and tested.
 
-    python -m deploy.stage jobs-recent build/
+    python -m deploy.stage build/ jobs-recent collab
 
 The folder holds main.py, the modules of `sidejob` that it reaches, and a requirements.txt derived from the
-imports of both and pinned as the repository's own. The same sources give the same bytes and modes everywhere.
+imports of both: pinned as the repository's own, with hashes. The same sources give the same bytes and modes
+everywhere, and so the same fingerprint. Nothing but Python itself is needed.
 """
 
 import ast
-import re
+import compileall
+import hashlib
 import shutil
 import sys
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
-from importlib import metadata
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
-ROOT = Path(__file__).resolve().parent.parent
+from deploy import pins
+
+ROOT = pins.ROOT
 DATA = {
     "collab": {"openapi.json": "docs/openapi.json"}
 }  # function -> file beside main.py -> where it comes from
 SERVER = "functions-framework"  # starts every function; only the one that streams imports it
-
-_REQUIREMENT = re.compile(
-    r"(?P<name>[A-Za-z0-9._-]+)\s*(?:\[(?P<extras>[^\]]*)\])?[^;]*(?:;\s*(?P<marker>.*))?"
-)
+_DISTRIBUTIONS = {"jwt": "pyjwt"}  # module -> distribution, where the names differ
 
 
 def functions_in_repository() -> list[str]:
@@ -59,6 +59,34 @@ def stage(function: str, into: Path) -> Path:
     return folder
 
 
+def compile_bytecode(folder: Path) -> None:
+    """What Google's buildpack does to a function's sources while it builds: bytecode that is never checked.
+
+    It is no part of the fingerprint: each Python has its own. Source: GoogleCloudPlatform/buildpacks,
+    pkg/python/python.go.
+    """
+    compileall.compile_dir(
+        folder, quiet=2, stripdir=str(folder), invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the names and contents of a staged folder's files, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+        for part in (path.relative_to(folder).as_posix().encode(), path.read_bytes()):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def needs_secret_key(function: str) -> bool:
+    """Does it act with the project's secret key? It does where it asks Storage for what nobody else may, and
+    where a cron caller may show the key instead of a user's token."""
+    main = ROOT / "functions" / function / "main.py"
+    words = {node.value for node in ast.walk(ast.parse(main.read_text())) if isinstance(node, ast.Constant)}
+    return "user or secret" in words or ROOT / "sidejob" / "storage.py" in reached_modules(main)
+
+
 def reached_modules(main: Path) -> list[Path]:
     """The files of `sidejob` that main.py needs, with those that they need, late imports included."""
     found: set[Path] = set()
@@ -74,6 +102,15 @@ def reached_modules(main: Path) -> list[Path]:
 
 def imported_names(file: Path) -> Iterator[str]:
     """Every dotted name that the file imports anywhere: `a.b` and `a.b.c` for `from a.b import c`."""
+    return iter(_imports(file))
+
+
+@cache
+def _imports(file: Path) -> tuple[str, ...]:
+    return tuple(_read_imports(file))
+
+
+def _read_imports(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text(), str(file))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -101,19 +138,15 @@ def _files_of(name: str) -> Iterator[Path]:
 def requirements(main: Path) -> str:
     """The function's requirements.txt: what it and its modules import, with all that needs, pinned.
 
-    Needs the packages to be installed where this runs. Raises ValueError for an import without a pin.
+    Raises ValueError for an import without a pin.
     """
-    pins = read_pins()
-    wanted = {(SERVER, frozenset[str]())}
-    wanted |= {_distribution(name) for name in third_party(main)}
-    closed: set[tuple[str, frozenset[str]]] = set()
-    while wanted:
-        name, extras = item = wanted.pop()
-        if name not in pins:
-            raise ValueError(f"{name} is not pinned in requirements.txt")
-        closed.add(item)
-        wanted |= set(_required_by(name, extras, frozenset(pins))) - closed
-    return "".join(f"{pins[name]}\n" for name in sorted({name for name, _ in closed}))
+    wanted = {SERVER} | {_DISTRIBUTIONS.get(name, pins.normalised(name)) for name in third_party(main)}
+    return "".join(pin.text() for pin in pins.closure(wanted, _pins()))
+
+
+@cache
+def _pins() -> dict[str, pins.Pin]:
+    return pins.read(pins.FUNCTIONS)
 
 
 def third_party(main: Path) -> set[str]:
@@ -123,63 +156,22 @@ def third_party(main: Path) -> set[str]:
     return names - set(sys.stdlib_module_names) - {"sidejob"}
 
 
-def read_pins(file: Path = ROOT / "requirements.txt") -> dict[str, str]:
-    """Normalised name -> the whole line, marker included: `{"cffi": "cffi==2.1.1 ; platform_…"}`."""
-    lines = [line.strip() for line in file.read_text().splitlines()]
-    return {normalised(line.partition("==")[0]): line for line in lines if line and not line.startswith("#")}
-
-
-def normalised(name: str) -> str:
-    """A distribution's name as PEP 503 compares them."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
-def _distribution(module: str) -> tuple[str, frozenset[str]]:
-    """The distribution that provides a module, with the extras that pyproject.toml asks for."""
-    provided_by = _installed().get(module)
-    if not provided_by:
-        raise ValueError(f"No installed package provides {module!r}")
-    name = normalised(provided_by[0])
-    return name, direct_requirements("functions").get(name, frozenset())
-
-
-@cache
-def _installed() -> Mapping[str, list[str]]:
-    return metadata.packages_distributions()
-
-
-def direct_requirements(*groups: str) -> dict[str, frozenset[str]]:
-    """What these groups of pyproject.toml ask for, or all of them: normalised name -> extras."""
-    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    found: dict[str, frozenset[str]] = {}
-    for group in groups or table:
-        for name, extras, _ in map(_parsed, table[group]):
-            found[name] = found.get(name, frozenset()) | extras
-    return found
-
-
-def _required_by(
-    name: str, extras: frozenset[str], pinned: frozenset[str]
-) -> Iterator[tuple[str, frozenset[str]]]:
-    """What a distribution requires. Its markers for platforms and Pythons are not asked: the root's compiled
-    list knows, and each pin carries its own marker, so the result is the same wherever this runs."""
-    for requirement in metadata.requires(name) or ():
-        required, wanted_extras, marker = _parsed(requirement)
-        extra = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", marker)
-        if (extra is None or extra.group(1) in extras) and required in pinned:
-            yield required, wanted_extras
-
-
-def _parsed(requirement: str) -> tuple[str, frozenset[str], str]:
-    """Name, extras and marker of a requirement as PEP 508 writes it."""
-    match = _REQUIREMENT.match(requirement.strip())
-    if match is None:
-        raise ValueError(f"Not a requirement: {requirement!r}")
-    extras = frozenset(part.strip() for part in (match["extras"] or "").split(",") if part.strip())
-    return normalised(match["name"]), extras, match["marker"] or ""
+def main(arguments: list[str]) -> int:
+    """Stages into a folder and prints `name|target|fingerprint|secret key` of each; the last is yes or no."""
+    if not arguments:
+        print("usage: python -m deploy.stage <into> [function…]", file=sys.stderr)
+        return 2
+    into, *names = arguments
+    try:
+        for name in names or functions_in_repository():
+            folder = stage(name, Path(into))
+            secret = "yes" if needs_secret_key(name) else "no"
+            print(name, target(name), fingerprint(folder), secret, sep="|")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m deploy.stage <function> <into>")
-    sys.stdout.write(f"{stage(sys.argv[1], Path(sys.argv[2]))}\n")
+    sys.exit(main(sys.argv[1:]))

@@ -9,17 +9,13 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from deploy.stage import needs_secret_key, target
 from local import postgres, setup
 from local.children import Program
 from local.figma.world import TOKEN
 from local.layout import Layout, StackError
 from local.setup import REPOSITORY
 
-SECRET_KEY_HOLDERS = (
-    "artifacts-sweep",
-    "leases-release",
-    "sign-artifact",
-)  # the only functions that get the secret key
 _SQL = Path(__file__).parent / "sql"
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -144,12 +140,12 @@ def function(env: Mapping[str, str], name: str, port: int, folder: Path) -> Prog
         "SUPABASE_JWT_SECRET": env["SUPABASE_JWT_SECRET"],
         "THREADS": "16",
     }
-    if name in SECRET_KEY_HOLDERS:
+    if needs_secret_key(name):
         environment["SUPABASE_SECRET_KEY"] = env["SUPABASE_SECRET_KEY"]
     command = [str(Path(sys.executable).parent / "functions-framework"), "--source", str(folder / "main.py")]
     command += [
         "--target",
-        name.replace("-", "_"),
+        target(name),
         "--signature-type",
         "http",
         "--host",

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import psycopg
 
+from deploy.stage import compile_bytecode, functions_in_repository, stage
 from local import credentials, migrations, postgres, programs, provision
 from local.children import Child, Program, end_leftovers
 from local.layout import Layout, StackError, refuse_taken_ports
@@ -68,7 +69,7 @@ class Supervisor:
 
     def _start_all(self) -> None:
         layout = self.layout
-        names = _function_names()
+        names = functions_in_repository()
         ports = programs.function_ports(layout, names)
         env = credentials.prepare(layout)
         groups = [
@@ -249,21 +250,15 @@ def _prepare_database(url: str, default_grants: bool) -> None:
             connection.execute((_SQL / name).read_bytes())
 
 
-def _function_names() -> list[str]:
-    from deploy.stage import functions_in_repository
-
-    return sorted(functions_in_repository())
-
-
 def _staged(names: list[str], into: Path) -> dict[str, Path]:
-    from deploy.stage import stage
-
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     try:
-        return {name: stage(name, into) for name in names}
+        folders = {name: stage(name, into) for name in names}
     except (OSError, ValueError, SyntaxError) as error:
         raise StackError(f"A function cannot be staged: {error}") from error
+    compile_bytecode(into)
+    return folders
 
 
 def _reason(code: int | None) -> str:

@@ -14,7 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.stage import functions_in_repository, read_pins, stage, target
+from deploy import pins
+from deploy.stage import (
+    compile_bytecode,
+    fingerprint,
+    functions_in_repository,
+    needs_secret_key,
+    stage,
+    target,
+)
 from tests.functions.conftest import ISSUER, SECRET, bearer
 
 # Functions that take a body, and so ship pydantic; the others do without it.
@@ -52,11 +60,16 @@ def test_a_function_loads_no_package_at_its_start(staged: dict[str, Path], funct
 
 
 def test_only_functions_with_a_body_ship_pydantic(staged: dict[str, Path]) -> None:
-    names = {function: set(read_pins(folder / "requirements.txt")) for function, folder in staged.items()}
-    assert {function for function, pins in names.items() if "pydantic" in pins} == WITH_BODY
-    for pins in names.values():
-        assert {"functions-framework", "httpx", "pyjwt", "cryptography"} <= pins
-        assert not pins & {"supabase", "playwright", "moto", "pytest", "psycopg"}
+    names = {function: set(pins.read(folder / "requirements.txt")) for function, folder in staged.items()}
+    assert {function for function, needed in names.items() if "pydantic" in needed} == WITH_BODY
+    for needed in names.values():
+        assert {"functions-framework", "httpx", "pyjwt", "cryptography"} <= needed
+        assert not needed & {"supabase", "playwright", "moto", "pytest", "psycopg"}
+
+
+def test_the_secret_key_is_for_the_functions_that_sign_remove_and_sweep() -> None:
+    holders = {function for function in functions_in_repository() if needs_secret_key(function)}
+    assert holders == {"artifacts-sweep", "leases-release", "sign-artifact"}
 
 
 def test_a_staged_folder_holds_only_what_the_function_reaches(tmp_path: Path) -> None:
@@ -89,6 +102,31 @@ def test_staging_twice_gives_the_same_bytes_and_modes(tmp_path: Path) -> None:
     assert print_of(stage("task-assign", tmp_path / "private")) == print_of(
         stage("task-assign", tmp_path / "open")
     )
+
+
+def test_the_fingerprint_follows_the_sources_and_nothing_else(tmp_path: Path) -> None:
+    here, there = stage("task-assign", tmp_path / "here"), stage("task-assign", tmp_path / "there")
+    compile_bytecode(there)
+    assert list(there.rglob("*.pyc"))
+    assert fingerprint(here) == fingerprint(there)
+    (there / "sidejob" / "auth.py").rename(there / "sidejob" / "auth2.py")
+    assert fingerprint(here) != fingerprint(there)
+    (there / "sidejob" / "auth2.py").rename(there / "sidejob" / "auth.py")
+    (there / "main.py").write_text((here / "main.py").read_text() + "\n")
+    assert fingerprint(here) != fingerprint(there)
+
+
+def test_the_fingerprint_is_the_same_for_another_python_that_has_no_packages(tmp_path: Path) -> None:
+    """As an operator's machine: no environment, another folder, another umask, another order of the disk."""
+    ran = subprocess.run(
+        [sys.executable, "-S", "-P", "-m", "deploy.stage", str(tmp_path), "collab", "job-events"],
+        env=_bare() | {"PYTHONPATH": str(pins.ROOT), "PYTHONHASHSEED": "7"},
+        umask=0o077, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    here = {name: fingerprint(stage(name, tmp_path / "again")) for name in ("collab", "job-events")}
+    assert ran.stdout.splitlines() == [
+        f"collab|collab|{here['collab']}|no", f"job-events|job_events|{here['job-events']}|no",
+    ]  # fmt: skip
 
 
 def test_an_unknown_function_is_refused_with_the_names_there_are(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
-from deploy.stage import ROOT, direct_requirements, imported_names, normalised, read_pins
+from deploy import pins
+from deploy.pins import ROOT, normalised
+from deploy.stage import imported_names
 
 # The groups that the imports of a folder may come from.
 GROUPS = {
@@ -42,6 +44,28 @@ def project() -> dict[str, list[str]]:
     return groups
 
 
+def direct_requirements() -> dict[str, frozenset[str]]:
+    """What the groups ask for: name -> extras."""
+    found: dict[str, frozenset[str]] = {}
+    for requirement in (Requirement(line) for lines in project().values() for line in lines):
+        name = normalised(requirement.name)
+        found[name] = found.get(name, frozenset()) | frozenset(requirement.extras)
+    return found
+
+
+def read_pins() -> dict[str, str]:
+    """Name -> the whole line, marker included."""
+    return {name: pin.line for name, pin in pins.read(ROOT / "requirements.txt").items()}
+
+
+def test_the_functions_own_list_has_the_same_pins_with_hashes() -> None:
+    ours = pins.read(pins.FUNCTIONS)
+    every = read_pins()
+    assert {name: pin.line for name, pin in ours.items()} == {name: every[name] for name in ours}
+    assert all(pin.hashes for pin in ours.values())
+    assert {pin.name for pin in pins.closure(names("functions"), ours)} == set(ours), "nothing is left over"
+
+
 def names(group: str) -> set[str]:
     return {normalised(Requirement(line).name) for line in project()[group]}
 
@@ -62,10 +86,10 @@ def test_every_pin_is_exact_and_none_says_where_it_came_from() -> None:
 
 def test_the_pins_are_closed_and_fit_each_other() -> None:
     """Whatever an installed pinned package requires here is pinned too, at a version that it takes."""
-    pins = {name: Requirement(line) for name, line in read_pins().items()}
+    pinned = {name: Requirement(line) for name, line in read_pins().items()}
     environment = {name: str(value) for name, value in default_environment().items()} | {"extra": ""}
     extras = direct_requirements()
-    for name, pin in pins.items():
+    for name, pin in pinned.items():
         if pin.marker and not pin.marker.evaluate():
             continue
         for line in metadata.requires(name) or ():
@@ -75,7 +99,7 @@ def test_the_pins_are_closed_and_fit_each_other() -> None:
                 needed.marker.evaluate(environment | {"extra": extra}) for extra in wanted
             ):
                 continue
-            other = pins.get(normalised(needed.name))
+            other = pinned.get(normalised(needed.name))
             assert other is not None, f"{name} needs {needed}, which is not pinned"
             (version,) = other.specifier
             assert needed.specifier.contains(version.version, prereleases=True), f"{name} needs {needed}"
