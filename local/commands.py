@@ -21,42 +21,52 @@ def up(layout: Layout) -> int:
 
 def up_detached(layout: Layout) -> int:
     """Returns when all is ready; else shows why not."""
-    if is_up(layout):
-        raise StackError(
-            f"The stack in {layout.home} is already up: {read_state(layout).get('url', layout.url)}"
-        )
-    layout.logs.mkdir(parents=True, exist_ok=True)
-    log = layout.logs / "supervisor.log"
-    with log.open("ab") as output:
-        begin = output.tell()
-        supervisor = subprocess.Popen(
-            [sys.executable, "-m", "local", "up"],
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def ready_or_ended() -> bool:
-        state = read_state(layout)
-        return supervisor.poll() is not None or (
-            state.get("supervisor") == supervisor.pid and state.get("ready") is True
-        )
-
-    try:
-        ready = wait_for(ready_or_ended, 300) and supervisor.poll() is None
-    except KeyboardInterrupt:
-        supervisor.terminate()
-        supervisor.wait()
-        raise
-    with log.open(errors="replace") as file:
-        file.seek(begin)
-        said = file.read().strip()
-    if not ready:
-        raise StackError(said or f"The stack did not start; see {layout.logs}")
-    print(said.splitlines()[-1].partition(" ")[2])
+    Launch(layout).finish()
     return 0
+
+
+class Launch:
+    """A stack on its way up behind us. Raises StackError when it is up already."""
+
+    def __init__(self, layout: Layout) -> None:
+        if is_up(layout):
+            url = read_state(layout).get("url", layout.url)
+            raise StackError(f"The stack in {layout.home} is already up: {url}")
+        self.layout = layout
+        self._log = layout.logs / "supervisor.log"
+        layout.logs.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as output:
+            self._begin = output.tell()
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-m", "local", "up"],
+                cwd=REPOSITORY,
+                env={**os.environ, **layout.variables},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def finish(self) -> None:
+        """Waits until all is ready, and says so. Raises StackError with what went wrong."""
+        try:
+            ready = wait_for(self._is_ready_or_ended, 300) and self._supervisor.poll() is None
+        except KeyboardInterrupt:
+            self._supervisor.terminate()
+            self._supervisor.wait()
+            raise
+        with self._log.open(errors="replace") as file:
+            file.seek(self._begin)
+            said = file.read().strip()
+        if not ready:
+            raise StackError(said or f"The stack did not start; see {self.layout.logs}")
+        print(said.splitlines()[-1].partition(" ")[2], flush=True)
+
+    def _is_ready_or_ended(self) -> bool:
+        state = read_state(self.layout)
+        return self._supervisor.poll() is not None or (
+            state.get("supervisor") == self._supervisor.pid and state.get("ready") is True
+        )
 
 
 def down(layout: Layout) -> int:

@@ -39,6 +39,17 @@ class Layout:
         )
 
     @property
+    def variables(self) -> dict[str, str]:
+        """What `read` makes this of."""
+        return {
+            "SIDEJOB_HOME": str(self.home),
+            "SIDEJOB_PORT_OFFSET": str(self.offset),
+            "SIDEJOB_POSTGRES": self.postgres,
+            "SIDEJOB_WORKERS": str(self.workers),
+            "SIDEJOB_DEFAULT_GRANTS": str(int(self.default_grants)),
+        }
+
+    @property
     def gateway_port(self) -> int:
         return 54321 + self.offset
 

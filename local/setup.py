@@ -107,9 +107,11 @@ def _python_packages() -> None:
         raise SetupError(
             f"{sys.executable} has no venv module. Install its package: apt-get install python{version}-venv"
         )
-    if VENV.is_symlink():
-        VENV.unlink()
-    _run([sys.executable, "-m", "venv", "--clear", VENV], f"making a Python {version} environment")
+    if not (_stamp("python") and _is_of_this_python(VENV)):  # else it was whole, and is brought up to date
+        if VENV.is_symlink():
+            VENV.unlink()
+        _run([sys.executable, "-m", "venv", "--clear", VENV], f"making a Python {version} environment")
+    _mark("python", "")
     main, node = _without_node(REQUIREMENTS.read_text())
     install: list[str | Path] = [
         PYTHON,
@@ -134,6 +136,15 @@ def _python_packages() -> None:
         _say("Node's wheel cannot be had; taking the one on PATH")
     part.unlink()
     _mark("python", wanted)
+
+
+def _is_of_this_python(environment: Path) -> bool:
+    """As its pyvenv.cfg says: https://docs.python.org/3/library/site.html"""
+    try:
+        lines = (environment / "pyvenv.cfg").read_text().splitlines()
+    except OSError:
+        return False
+    return PYTHON.exists() and f"version = {platform.python_version()}" in lines
 
 
 def _without_node(requirements: str) -> tuple[str, str]:

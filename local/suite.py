@@ -1,6 +1,7 @@
 """test and bench: a stack of their own, its env file in the environment, the exit code of what ran."""
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -15,41 +16,54 @@ from local.layout import Layout, StackError, port_is_free
 from local.setup import REPOSITORY, TOOLS
 from local.supervisor import is_up
 
+PROCESSES = 2  # of the whole suite, which waits more than it works; each has a stack to itself
+
 
 def test(arguments: Sequence[str]) -> int:
     """`--soak` anywhere adds the long tests; a -m of the caller's own has the last word, as pytest has it."""
     marks = "soak or not soak" if "--soak" in arguments else "not soak"
     rest = [word for word in arguments if word != "--soak"]
-    with _own_stack("test") as env:
-        command = [sys.executable, "-m", "pytest", "-m", marks, *rest]
+    processes = 1 if arguments else PROCESSES
+    spread = ["-n", str(processes), "--dist", "loadfile"] if processes > 1 else []
+    with _own_stacks("test", processes) as variables:
+        env = {**os.environ, **variables[0], "SIDEJOB_TEST_STACKS": json.dumps(variables)}
+        command = [sys.executable, "-m", "pytest", "-m", marks, *spread, *rest]
         return subprocess.run(command, cwd=REPOSITORY, env=env, check=False).returncode
 
 
 def bench(layout: Layout, arguments: Sequence[str]) -> int:
     with contextlib.ExitStack() as stack:
-        env = _environment(layout) if is_up(layout) else stack.enter_context(_own_stack("bench"))
+        variables = _variables(layout) if is_up(layout) else stack.enter_context(_own_stacks("bench", 1))[0]
         command = [sys.executable, "-m", "bench", *arguments]
-        return subprocess.run(command, cwd=REPOSITORY, env=env, check=False).returncode
+        return subprocess.run(
+            command, cwd=REPOSITORY, env={**os.environ, **variables}, check=False
+        ).returncode
 
 
 @contextlib.contextmanager
-def _own_stack(kind: str) -> Iterator[dict[str, str]]:
-    """A fresh stack with one worker; removed afterwards unless it could not be started or stopped."""
-    with free_layout(kind) as layout:
-        os.environ |= {
-            "SIDEJOB_HOME": str(layout.home),
-            "SIDEJOB_PORT_OFFSET": str(layout.offset),
-            "SIDEJOB_WORKERS": "1",
-        }
-        try:
-            commands.up_detached(layout)
-        except StackError as error:
-            raise StackError(f"{error}\n(kept: {layout.home})") from error
-        try:
-            yield _environment(layout)
-        finally:
-            commands.stop(layout)
-            shutil.rmtree(layout.home, ignore_errors=True)
+def _own_stacks(kind: str, number: int) -> Iterator[list[dict[str, str]]]:
+    """The variables of fresh stacks with one worker each. Nothing is left of them, but of one that failed."""
+    with contextlib.ExitStack() as ends:
+        layouts = [ends.enter_context(free_layout(kind)) for _ in range(number)]
+        ready: list[Layout] = []
+        launches = []
+        for layout in layouts:
+            launches.append(commands.Launch(layout))
+            ends.callback(_end, layout, ready)
+        for layout, launch in zip(layouts, launches, strict=True):
+            try:
+                launch.finish()
+            except StackError as error:
+                raise StackError(f"{error}\n(kept: {layout.home})") from error
+            ready.append(layout)
+        yield [_variables(layout) for layout in layouts]
+
+
+def _end(layout: Layout, ready: Sequence[Layout]) -> None:
+    if is_up(layout):
+        commands.stop(layout)
+    if layout in ready:
+        shutil.rmtree(layout.home, ignore_errors=True)
 
 
 # Above what Linux hands out to outgoing connections, and so far apart that no two stacks share a port.
@@ -82,13 +96,11 @@ def free_layout(kind: str) -> Iterator[Layout]:
     )
 
 
-def _environment(layout: Layout) -> dict[str, str]:
-    env = credentials.load(layout.env_file)
-    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+def _variables(layout: Layout) -> dict[str, str]:
     return {
-        **os.environ,
-        **env,
-        **path,
+        **layout.variables,
+        **credentials.load(layout.env_file),
         "SIDEJOB_TEST_ENV": str(layout.env_file),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": str(REPOSITORY),
     }

@@ -1,11 +1,25 @@
 """Fixtures for all tests: the running stack, and the people who use it."""
 
+import json
+import os
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from tests.stack import Person, Stack, load
+
+
+def pytest_configure() -> None:
+    """Each process of pytest-xdist has the stack of its number, before any test asks for one."""
+    if process := os.environ.get("PYTEST_XDIST_WORKER"):
+        stacks = json.loads(os.environ.get("SIDEJOB_TEST_STACKS", "[]"))
+        number = int(process.removeprefix("gw"))
+        if number >= len(stacks):
+            pytest.exit(
+                f"{number + 1} processes, and {len(stacks)} stacks; run ./local.sh test without -n", 2
+            )
+        os.environ |= stacks[number]
 
 
 @pytest.fixture(scope="session")

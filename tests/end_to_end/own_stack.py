@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -22,13 +23,11 @@ class OwnStack:
     """A stack that a test may break."""
 
     def __init__(self, layout: Layout) -> None:
-        self.layout = layout
+        self.layout = replace(layout, workers=0)
         self.environment = {
             **os.environ,
+            **self.layout.variables,
             "PYTHONPATH": str(REPOSITORY),
-            "SIDEJOB_HOME": str(layout.home),
-            "SIDEJOB_PORT_OFFSET": str(layout.offset),
-            "SIDEJOB_WORKERS": "0",
             "SIDEJOB_OBJECTS_LIMIT_BYTES": "1000000",
         }
 
