@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -50,7 +50,8 @@ class Engine:
         self._restart_jobs = restart_jobs
         self._restart_bytes = restart_bytes
         self._current: Running | None = None
-        self._starting = asyncio.Lock()
+        self._starting = asyncio.Lock()  # never two starts at once
+        self._successor: asyncio.Task[Running] | None = None
         self._lost = asyncio.Event()  # the browser needs replacing now, or soon
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -82,7 +83,10 @@ class Engine:
 
     async def close(self) -> None:
         """Ends the browser. Nobody may hold a context any more."""
-        self._retire()
+        if self._successor is not None:
+            await asyncio.wait({self._successor})
+        if self._current is not None:
+            self._retire(self._current)
         await asyncio.gather(*self._closing)
 
     @property
@@ -123,7 +127,7 @@ class Engine:
         """A fresh context, closed at the end of the block. One that does not close in time costs the browser.
         `alone`: in a browser that no other job uses. Raises Fault `browser_unavailable`, and what playwright
         raises."""
-        running = await (self._start() if alone else self._browser())
+        running = await (self._start_alone() if alone else self._browser())
         running.retired = running.retired or alone
         running.contexts += 1
         running.served += 1
@@ -131,12 +135,13 @@ class Engine:
         try:
             async with life:
                 running.lives.add(life)
-                context = await self._new_context(running, options)
+                # A task of its own: a job that is cancelled meanwhile has a context to close all the same.
+                making = asyncio.create_task(self._new_context(running, options))
                 try:
-                    yield context
+                    yield await asyncio.shield(making)
                 finally:
                     running.lives.discard(life)
-                    await self._close(running, context)
+                    await self._close(running, making)
         except TimeoutError as error:
             if life.expired():
                 raise Fault("browser_crashed", "The browser ended while it had the page open.") from error
@@ -155,12 +160,15 @@ class Engine:
             self._retire(running)
             raise Fault("browser_unavailable", "The browser does not answer.") from error
 
-    async def _close(self, running: Running, context: BrowserContext) -> None:
+    async def _close(self, running: Running, making: asyncio.Task[BrowserContext]) -> None:
         if not running.browser.is_connected():
+            making.cancel()
+        await asyncio.wait({making})
+        if making.cancelled() or making.exception() or not running.browser.is_connected():
             return
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await context.close()
+                await making.result().close()
         except TimeoutError:
             log.warning("a context does not close; the browser will be replaced")
             self._retire(running)
@@ -168,23 +176,44 @@ class Engine:
             self._lost.set()  # the browser died under it; the watch looks at once
 
     async def _browser(self) -> Running:
-        async with self._starting:
-            if self._current is not None and self._current.usable:
-                return self._current
-            self._retire()
-            self._current = await self._start()
+        if self._current is not None and self._current.usable:
             return self._current
+        return await self._replace()
 
-    async def _renew(self) -> None:
-        """The new browser first, so that no job waits for it; the old one ends with its last context."""
-        async with self._starting:
-            old = self._current
-            self._current = await self._start()
-        self._retire(old)
+    async def _replace(self) -> Running:
+        """The next browser, the same for all who ask meanwhile. It comes even when all of them are cancelled:
+        an abandoned start would be in the way of the next."""
+        if self._successor is None or self._successor.done():
+            self._successor = asyncio.create_task(self._succeed())
+        return await asyncio.shield(self._successor)
+
+    async def _succeed(self) -> Running:
+        """A browser that lives stays until its successor is there, so that no job waits."""
+        old = self._current
+        if old is not None and not old.usable:
+            self._retire(old)
+        self._current = await self._start()
+        if old is not None:
+            self._retire(old)
+        return self._current
+
+    async def _start_alone(self) -> Running:
+        """A browser for one job."""
+        starting = asyncio.create_task(self._start())
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._keep(self._discard(starting))
+            raise
+
+    @staticmethod
+    async def _discard(starting: asyncio.Task[Running]) -> None:
+        with contextlib.suppress(Fault):
+            await (await starting).close()
 
     async def _start(self) -> Running:
         try:
-            async with asyncio.timeout(_START_SECONDS):
+            async with self._starting, asyncio.timeout(_START_SECONDS):
                 running = await Running.start(self._launch)
         except (PlaywrightError, TimeoutError, OSError, StopIteration) as error:
             raise Fault("browser_unavailable", "The browser could not be started.") from error
@@ -199,19 +228,21 @@ class Engine:
         running.lose()
         self._lost.set()
 
-    def _retire(self, running: Running | None = None) -> None:
-        """No new contexts for this browser, or the current one; it ends with its last context."""
-        running = running or self._current
-        if running is not None and not running.retired:
+    def _retire(self, running: Running) -> None:
+        """No new contexts for this browser; it ends with its last one."""
+        if not running.retired:
             running.retired = True
             self._lost.set()
             self._close_if_unused(running)
 
     def _close_if_unused(self, running: Running) -> None:
         if running.retired and running.contexts == 0:
-            task = asyncio.create_task(running.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._keep(running.close())
+
+    def _keep(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def _watch(self) -> None:
         """Replaces a browser that died at once, one that fails its probes, and one that is old."""
@@ -229,7 +260,7 @@ class Engine:
                         with contextlib.suppress(
                             Fault
                         ):  # the old one still serves; the next look tries again
-                            await self._renew()
+                            await self._replace()
                     continue
                 log.error("the browser does not answer its probes; replacing it")
                 current.lose()

@@ -144,15 +144,14 @@ class Visitor:
         return page
 
     async def _navigate(self, visit: Visit, options: PageOptions, budget: Budget) -> None:
-        # The driver's own limit comes first: it stops the navigation. Ours is for a driver that is stuck.
+        # The driver's own limit comes first: it stops the navigation. Ours is for a driver that is stuck, as
+        # one is whose page opens one dialog after the other.
         seconds = max(0.05, budget.left(self.nav_seconds + SLACK_SECONDS) - SLACK_SECONDS)
         if options.best_attempt:
             seconds *= _BEST_ATTEMPT_PART
         until = "load" if options.wait_until == "networkidle" else options.wait_until
-        page, limit_ms = visit.page, seconds * 1000
-        async with budget.stage(
-            "navigate", seconds + SLACK_SECONDS, "page_hung", "The page does not answer."
-        ):
+        page, limit_ms, late = visit.page, seconds * 1000, f"The page did not load within {seconds:.1f} s."
+        async with budget.stage("navigate", seconds + SLACK_SECONDS, "navigation_timeout", late):
             try:
                 if options.html is not None:
                     await page.set_content(options.html, wait_until=until, timeout=limit_ms)
@@ -160,9 +159,7 @@ class Visitor:
                 visit.response = await page.goto(options.url or "", wait_until=until, timeout=limit_ms)
             except PlaywrightTimeout as error:
                 if not options.best_attempt or (options.html is None and visit.watch.response is None):
-                    raise Fault(
-                        "navigation_timeout", f"The page did not load within {seconds:.1f} s."
-                    ) from error
+                    raise Fault("navigation_timeout", late) from error
                 visit.cut_short, visit.response = True, visit.watch.response
                 with contextlib.suppress(PlaywrightError):
                     await (await visit.protocol()).send("Page.stopLoading")
