@@ -325,6 +325,7 @@ language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan'
 #variable_conflict use_column
 declare
   ts timestamptz := clock_timestamp();
+  mine uuid[] := array(select sidejob.workspaces_as('worker'));
 begin
   if exists (select from unnest(reports) as r where r.ok is null) then
     perform sidejob.refuse('SJ100', 'ok: must be true or false', 'Say whether the attempt succeeded.');
@@ -334,17 +335,20 @@ begin
     perform sidejob.refuse('SJ100', 'job_id: each job may be reported once in a call', 'Send a repeated report in a call of its own.');
   end if;
   return query
-  with held as materialized (  -- in order, so that two reporters cannot wait for each other
-    select j.id, j.workspace_id, j.status, j.attempts, j.attempts - j.released as used, j.max_attempts, j.backoff_seconds, j.backoff_max_seconds,
-           j.result as old_result, j.error as old_error, j.last_event,
-           r.ok, r.result, r.error, coalesce(r.artifacts, '[]') as artifacts, r.retry_at, coalesce(r.give_up, false) as give_up
-      from unnest(reports) as r join public.jobs j on j.id = r.job_id
-     where j.lease_owner = auth.uid() and j.workspace_id in (select sidejob.workspaces_as('worker'))
-       and ((j.attempts = r.attempt and j.lease_hash = sidejob.hash_lease(r.lease_token))
-         or (r.attempt is null and r.lease_token is null and not exists (
-           select from public.job_events e where e.job_id = j.id and e.event_type = 'job.claimed' and e.attempt < j.attempts
-              and e.payload ->> 'lease_owner' = auth.uid()::text)))
-     order by j.id for update of j),
+  with held as materialized (
+    select j.*, r.ok, r.result, r.error, coalesce(r.artifacts, '[]') as artifacts, r.retry_at, coalesce(r.give_up, false) as give_up
+      -- In order, so that two reporters cannot wait for each other. Each row is looked up by itself: a join would leave it to the
+      -- statistics of the tables, which a queue that was just filled does not have, whether jobs is read from end to end.
+      from (select * from unnest(reports) order by job_id) as r cross join lateral (
+        select j.id, j.workspace_id, j.status, j.attempts, j.attempts - j.released as used, j.max_attempts, j.backoff_seconds, j.backoff_max_seconds,
+               j.result as old_result, j.error as old_error, j.last_event
+          from public.jobs j
+         where j.id = r.job_id and j.lease_owner = auth.uid() and j.workspace_id = any (mine)
+           and ((j.attempts = r.attempt and j.lease_hash = sidejob.hash_lease(r.lease_token))
+             or (r.attempt is null and r.lease_token is null and not exists (
+               select from public.job_events e where e.job_id = j.id and e.event_type = 'job.claimed' and e.attempt < j.attempts
+                  and e.payload ->> 'lease_owner' = auth.uid()::text)))
+           for update) as j),
   outcome as materialized (
     select h.*,
            case when h.status not in ('assigned', 'running') then null

@@ -5,7 +5,8 @@ Each test has a workspace of its own, so tests share one database without seeing
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,31 @@ def _sent(value: Any) -> Any:
 def lease(job: Row) -> Row:
     """The three arguments that every write after a claim carries."""
     return {"job_id": job["id"], "attempt": job["attempt"], "lease_token": job["lease_token"]}
+
+
+@contextmanager
+def signing_in() -> Iterator[Callable[[str | None], Caller]]:
+    """Opens sessions: of a user, or of anon when there is none; all closed at the end."""
+    with ExitStack() as sessions:
+
+        def open_session(user_id: str | None) -> Caller:
+            session = sessions.enter_context(connect())
+            role = "authenticated" if user_id else "anon"
+            claims = f'{{"role": "{role}"' + (f', "sub": "{user_id}"' if user_id else "") + "}"
+            session.execute(
+                "select set_config('request.jwt.claim.sub', %s, false), set_config('request.jwt.claim.role', %s, false),"
+                " set_config('request.jwt.claims', %s, false)",
+                (user_id or "", role, claims),
+            )
+            session.execute(f"set role {role}")
+            return Caller(session, user_id)
+
+        yield open_session
+
+
+def new_workspace(server: Caller, sign_in: Callable[[str | None], Caller], name: str = "test") -> "Workspace":
+    (row,) = server.rows("insert into public.workspaces (name) values (%s) returning id::text", name)
+    return Workspace(row["id"], server, sign_in)
 
 
 @dataclass

@@ -28,7 +28,8 @@ def test_depth_tells_what_waits_and_runs_by_executor_and_type(
     workspace.worker.claim()
     workspace.owner.rpc("pause_executor", executor_id="default")
     (row,) = workspace.viewer.rpc("queue_depth", executor_id="default")
-    assert (row["ready"], row["in_flight"], row["paused"], row["oldest_ready_seconds"]) == (1, 1, True, 0)
+    assert (row["ready"], row["in_flight"], row["paused"]) == (1, 1, True)
+    assert 0 <= row["oldest_ready_seconds"] < 60
 
 
 def test_the_overview_tells_times_attempts_and_throughput_of_the_last_hour(workspace: Workspace) -> None:

@@ -156,7 +156,7 @@ def test_a_workspace_with_many_jobs_does_not_starve_one_with_few(
 ) -> None:
     join(workspace.worker, other_workspace)
     workspace.server.run(
-        "insert into public.jobs (workspace_id, type) select %s, 'test.job' from generate_series(1, 20000)",
+        "insert into public.jobs (workspace_id, type) select %s, 'test.job' from generate_series(1, 2000)",
         workspace.id,
     )
     fill(other_workspace, 6)

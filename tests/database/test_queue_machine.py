@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -102,8 +102,11 @@ def machine(workspace: Workspace) -> type[RuleBasedStateMachine]:
         @initialize(target=jobs, max_attempts=st.lists(st.integers(1, 3), min_size=2, max_size=5))
         def begin(self, max_attempts: list[int]) -> MultipleResults[str]:
             """Jobs to begin with: most rules need a lease, and a lease needs a job that is due."""
-            for table in ("dead_letters", "job_events", "jobs"):
-                sql.run(f"delete from public.{table} where workspace_id = %s", workspace.id)
+            sql.run(
+                "delete from public.job_events where job_id in (select id from public.jobs where workspace_id = %s)",
+                workspace.id,
+            )
+            sql.run("delete from public.jobs where workspace_id = %s", workspace.id)  # and its dead letters
             return multiple(*[str(self.ask("member", max_attempts=most)) for most in max_attempts])
 
         def both(self, rule: str, real: Callable[[], Row], model: Callable[[Row], object]) -> Row:
@@ -453,8 +456,8 @@ def machine(workspace: Workspace) -> type[RuleBasedStateMachine]:
         def check_history(self) -> None:
             told: dict[str, list[tuple[int, str, int]]] = {job_id: [] for job_id in self.model.jobs}
             for event in sql.rows(
-                "select job_id, seq, event_type, attempt from public.job_events where workspace_id = %s order by job_id, seq",
-                workspace.id,
+                "select job_id, seq, event_type, attempt from public.job_events where job_id = any (%s::uuid[]) order by job_id, seq",
+                [*told],
             ):
                 told[str(event["job_id"])].append(
                     (event["seq"], event["event_type"].removeprefix("job."), event["attempt"])
@@ -539,37 +542,41 @@ def check(job: Job, row: Row, people: dict[str, Caller]) -> None:
     assert row["attempts"] - row["released"] <= row["max_attempts"], "more attempts than the budget"
 
 
-def run(workspace: Workspace, examples: int, steps: int, *, same_every_time: bool) -> None:
-    STEPS.clear()
+def run(workspace: Workspace, examples: int, steps: int, chosen: int | None = None) -> None:
+    """Lives at random: those of the `chosen` number, or others each time."""
     run_state_machine_as_test(
-        machine(workspace),
+        machine(workspace) if chosen is None else seed(chosen)(machine(workspace)),
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
-            derandomize=same_every_time,
             deadline=None,
             database=None,
             # A shorter life that shows the same is looked for only where there is time for it.
-            phases=[Phase.generate] if same_every_time else [Phase.generate, Phase.shrink],
+            phases=[Phase.generate, Phase.shrink] if chosen is None else [Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),
     )
 
 
+RULES = ["enqueue", "claim", "start", "renew", "progress", "release", "succeed", "fail"]
+RULES += ["end several", "retry", "cancel", "sweep", "clock jump"]
+
+
 def test_the_queue_does_what_its_model_does(workspace: Workspace) -> None:
-    run(workspace, examples=30, steps=40, same_every_time=True)
-    assert min(STEPS[rule] for rule in RULES) > 0, STEPS
+    STEPS.clear()
+    for chosen in range(20):  # the same lives every time, and no more than it takes to see each rule
+        run(workspace, examples=2, steps=30, chosen=chosen)
+        if min(STEPS[rule] for rule in RULES) > 1:
+            break
+    assert min(STEPS[rule] for rule in RULES) > 1, STEPS
 
 
 @pytest.mark.soak
 def test_the_queue_does_what_its_model_does_for_a_long_time(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(workspace, examples=400, steps=100, same_every_time=False)
+    STEPS.clear()
+    run(workspace, examples=400, steps=100)
     with capsys.disabled():
         print(f"\nqueue machine: {STEPS.total():,} steps, {dict(STEPS.most_common())}")
     assert min(STEPS[rule] for rule in RULES) > 100
-
-
-RULES = ["enqueue", "claim", "start", "renew", "progress", "release", "succeed", "fail"]
-RULES += ["end several", "retry", "cancel", "sweep", "clock jump"]
