@@ -9,6 +9,8 @@ from psycopg.types.json import Jsonb
 
 from tests.database.callers import Workspace, lease
 
+SOMEBODY = "0f0e0d0c-0b0a-4908-8706-050403020100"
+
 
 def refused(error: pytest.ExceptionInfo[psycopg.Error]) -> str | None:
     return error.value.sqlstate
@@ -373,7 +375,7 @@ def test_a_raw_update_is_refused_with_the_right_call_for_a_hint(workspace: Works
     ("column", "value"),
     [
         ("status", "succeeded"),
-        ("lease_owner", str(uuid.uuid4())),
+        ("lease_owner", SOMEBODY),
         ("attempts", 5),
         ("created_at", "2020-01-01"),
         ("result", Jsonb({})),
@@ -382,7 +384,7 @@ def test_a_raw_update_is_refused_with_the_right_call_for_a_hint(workspace: Works
         ("event_seq", 9),
         ("last_event", "job.succeeded"),
         ("released", 1),
-        ("created_by", str(uuid.uuid4())),
+        ("created_by", SOMEBODY),
         ("blocked_by", 1),
     ],
 )
