@@ -25,12 +25,17 @@ _BECOME = """select set_config('role', %s, true), set_config('realtime.topic', %
   set_config('request.jwt.claim.role', %s, true), set_config('request.headers', %s, true)"""
 
 UNREACHABLE = "Realtime was unable to connect to the project database"
+CANCELLED = "Query was cancelled, please try again"
 
 log = logging.getLogger(__name__)
 
 
 class Unavailable(Exception):
     """The database did not answer."""
+
+
+class TooSlow(Unavailable):
+    """The policies took longer than they may."""
 
 
 class PolicyFailed(Exception):
@@ -76,6 +81,9 @@ class Authorization:
                 finally:
                     if not connection.closed:
                         await connection.rollback()
+        except psycopg.errors.QueryCanceled as error:
+            log.warning("QueryCanceled: %s", error)
+            raise TooSlow(str(error)) from error
         except (psycopg.OperationalError, PoolTimeout) as error:
             log.warning("UnableToConnectToProject: %s", error)
             raise Unavailable(str(error)) from error

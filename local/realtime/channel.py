@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from local.realtime.authorization import UNREACHABLE, PolicyFailed, Unavailable
+from local.realtime.authorization import CANCELLED, UNREACHABLE, PolicyFailed, TooSlow, Unavailable
 from local.realtime.bindings import Binding
 from local.realtime.frames import OK, Push, UserPush, dumps
 from local.realtime.limits import Rate
@@ -189,6 +189,8 @@ class Channel:
                 )
         except PolicyFailed:
             return "rls_policy_error"
+        except TooSlow:
+            return "query_canceled"
         except Unavailable:
             return "unable_to_connect_to_project"
         return None if self._writable[extension] else "unauthorized"
@@ -214,6 +216,9 @@ class Channel:
             self._readable = await self.server.authorization.readable(self.identity, self.name, extensions)
         except PolicyFailed:
             self._readable = set()
+        except TooSlow:
+            self.shut_down(CANCELLED)
+            return
         except Unavailable:
             self.shut_down(UNREACHABLE)
             return

@@ -8,7 +8,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from local.realtime import replay
-from local.realtime.authorization import UNREACHABLE, PolicyFailed, Unavailable
+from local.realtime.authorization import CANCELLED, UNREACHABLE, PolicyFailed, TooSlow, Unavailable
 from local.realtime.bindings import bind
 from local.realtime.channel import Channel
 from local.realtime.frames import Push
@@ -104,6 +104,8 @@ async def join(session: "Session", push: Push, join_ref: Any) -> Channel:
         raise JoinRefused("Unauthorized", reason) from None
     except replay.BadReplay as error:
         raise JoinRefused("UnableToReplayMessages", str(error)) from None
+    except TooSlow:
+        raise JoinRefused("QueryCanceled", CANCELLED) from None
     except (Unavailable, psycopg.Error, PoolTimeout):
         raise JoinRefused("UnableToConnectToProject", UNREACHABLE) from None
     bindings, refusal = bind(config.changes), None

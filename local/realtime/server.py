@@ -39,19 +39,25 @@ class Server:
         self.connections: set[Connection] = set()
         self.joins = Rate(settings.max_joins * 60, 60)  # limits a second are means of a minute
         self.events = Rate(settings.max_events * 60, 60)
-        self.pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
-            settings.database_url, min_size=1, max_size=8, timeout=5, reconnect_timeout=5, open=False,
-            check=AsyncConnectionPool.check_connection,  # the database may have been started again
-            kwargs={"options": VALUES_AS_TEXT, "fallback_application_name": "realtime"},
-        )  # fmt: skip
-        self.authorization = Authorization(self.pool)
+        self.pool = self._connections(VALUES_AS_TEXT)
+        # Of their own, and for a while at most: somebody's slow policy holds up nobody's changes.
+        self._policies = self._connections(f"-c statement_timeout={settings.max_policy_ms}")
+        self.authorization = Authorization(self._policies)
         self.changes = Changes(self.pool)
         self.stream = Stream(settings.database_url, self._consume, self._on_live)
+
+    def _connections(self, options: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
+        return AsyncConnectionPool(
+            self.settings.database_url, min_size=1, max_size=8, timeout=5, reconnect_timeout=5, open=False,
+            check=AsyncConnectionPool.check_connection,  # the database may have been started again
+            kwargs={"options": options, "fallback_application_name": "realtime"},
+        )  # fmt: skip
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Comes up with the change stream if the database lets it; else the stream follows later."""
         await self.pool.open(wait=False)
+        await self._policies.open(wait=False)
         tasks = [
             asyncio.create_task(job) for job in (self.stream.run(), self._sweep(), self._tend_partitions())
         ]
@@ -63,6 +69,7 @@ class Server:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.pool.close()
+            await self._policies.close()
 
     async def is_live(self, wait_ms: float | None = None) -> bool:
         """Do changes flow? Waits so long for it, or a few seconds."""

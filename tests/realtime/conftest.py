@@ -57,6 +57,7 @@ drop policy if exists realtime_test_raise on realtime.messages;
 create function realtime_test.may(topic text, extension text, verb text) returns boolean language plpgsql stable as $$
 begin
   if topic like 'rt:raise%' then raise exception 'a policy that raises'; end if;
+  if topic like 'rt:endless%' then perform pg_sleep(60); end if;
   if topic like 'rt:all:slow%' and verb = 'write' then perform pg_sleep(0.2); end if;
   return case
     when topic like 'rt:all%' then true

@@ -45,6 +45,32 @@ def test_too_many_joins_and_messages_are_cut_off(own: Own) -> None:
     assert joiner.close_code() == 1001
 
 
+def test_policies_that_take_too_long_are_given_up_and_hold_up_no_changes(own: Own, name: str) -> None:
+    _, realtime = own(REALTIME_MAX_POLICY_MS="2000")
+    reader = realtime.socket()
+    reader.joined(
+        name, **changes({"event": "INSERT", "schema": "realtime_test", "table": "open", "filter": "a=eq.77"})
+    )
+    waiting = [realtime.socket() for _ in range(8)]
+    for socket in waiting:
+        socket.send(
+            "realtime:rt:endless",
+            "phx_join",
+            {"config": {"private": True}, "access_token": realtime.token()},
+        )
+    asleep = "select from pg_stat_activity where wait_event = 'PgSleep'"
+    deadline = time.monotonic() + 10
+    while len(realtime.stack.sql.execute(asleep).fetchall()) < len(waiting):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    realtime.stack.sql.execute("insert into realtime_test.open values (77, 'told meanwhile')")
+    reader.event("postgres_changes")
+    assert realtime.stack.sql.execute(asleep).fetchall(), "the policies were still being asked"
+    for socket in waiting:
+        reason = "QueryCanceled: Query was cancelled, please try again"
+        assert socket.event("phx_reply") == {"status": "error", "response": {"reason": reason}}
+
+
 def test_a_silent_socket_and_one_without_channels_are_ended(own: Own) -> None:
     _, realtime = own(REALTIME_IDLE_SECONDS="1", REALTIME_UNUSED_SECONDS="1")
     silent = realtime.socket()

@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from deploy.stage import functions_in_repository
+from local.realtime.settings import Settings as RealtimeSettings
 from sidejob.errors import CODES, UPSTREAM
 from worker.browser.faults import VERDICTS, Verdict
 from worker.browser.kinds import KINDS
@@ -90,6 +91,29 @@ def test_every_argument_of_enqueue_job_is_documented_with_its_default() -> None:
     for name, default in taken.items():
         if default not in ("", "null"):
             assert documented[name] == default, name
+
+
+def test_every_call_of_the_database_is_documented_with_its_arguments() -> None:
+    head = r"create function public\.(\w+)\((.*?)\)\s*(?:returns|language)"
+    declared: dict[str, list[str]] = {}
+    for name, arguments in re.findall(head, MIGRATIONS, re.DOTALL):
+        listed = [words.split() for words in re.split(r",(?![^(]*\))", arguments) if words.strip()]
+        declared[name] = [words[words[0] == "inout"] for words in listed if words[0] != "out"]
+    documented = {
+        name: arguments.replace("fence", "job_id, attempt, lease_token").rstrip(")").split(", ")
+        for name, _, arguments in (row[0].partition("(") for row in table("queue.md", "call", "who", "what"))
+    }
+    assert documented == {name: arguments or [""] for name, arguments in declared.items()}
+
+
+def test_every_limit_of_the_local_realtime_is_documented_with_its_default() -> None:
+    needed = ("port", "database_url", "jwt_secret", "publishable_key", "secret_key", "host")
+    limits = {
+        f"REALTIME_{field.name.upper()}": str(int(field.default))
+        for field in fields(RealtimeSettings)
+        if field.name not in needed
+    }
+    assert {row[0]: row[1] for row in table("settings.md", "variable", "default", "limits")} == limits
 
 
 def test_every_function_is_documented() -> None:
