@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import figma, functions, paging, queue, realtime, wake
+from bench import browser, figma, functions, paging, queue, realtime, wake
 
 MEASUREMENTS: dict[str, Callable[[], None]] = {
     "paging": paging.measure,
@@ -12,6 +12,7 @@ MEASUREMENTS: dict[str, Callable[[], None]] = {
     "realtime": realtime.measure,
     "queue": queue.measure,
     "figma": figma.measure,
+    "browser": browser.measure,
 }
 
 

@@ -1,37 +1,38 @@
-"""A fresh context for each job, through the guard, beside a raw Playwright loop that shares one context.
+"""A fresh context for each job, through the guard, beside a plain Playwright loop that shares one context, and beside
+other programs that take pictures.
 
-Both loops run in this process with the same number of slots, each with a browser of its own, in alternating short
-rounds; a figure is the median ratio of the rounds. The pictures of both are compared pixel by pixel first.
+All ways have the same slots and the same Chromium, each a browser of its own, and take turns in short rounds; a figure is
+the median over the rounds, a ratio that of the ratios within each. The pictures are compared pixel by pixel first.
 """
 
 import asyncio
-import io
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from PIL import Image, ImageChops
-from playwright.async_api import BrowserContext, async_playwright
-
-from worker.browser.egress.proxy import Egress
+from bench import browser_queue
+from bench.browser_ways import (
+    Unguarded,
+    UnguardedLaunch,
+    Way,
+    difference,
+    ours,
+    pages,
+    peers,
+    plain,
+    plain_context,
+)
 from worker.browser.engine import Engine
-from worker.browser.kinds import handlers
 from worker.browser.launching import Launch
-from worker.browser.targets import Targets
-from worker.browser.visit import Visitor
-from worker.handlers import Context, Done, Job
 
 ROUND_SECONDS = 2.5
-ROUNDS = 6
-SLOTS = (1, 2, 3)
+ROUNDS = 5
+SLOTS = (2, 3)
+PEER_SLOTS = 2
+PEER_SECONDS = 6.0  # some of them start a browser in each round
 
-# What a job asks for, and the same for the raw loop.
+# What a job asks for, the same for the plain loop, and the page.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "viewport png": ({}, {}, "/text"),
     "viewport png, 30 requests": ({}, {}, "/many"),
@@ -41,122 +42,94 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "pdf": ({}, {"pdf": True}, "/text"),
 }
 
-Shoot = Callable[[], Awaitable[bytes]]
 
-
-@contextmanager
-def pages():  # type: ignore[no-untyped-def]
-    """The origin of the served pages."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "bench.browser_pages"], stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        finally:
-            server.terminate()
-
-
-def ours(engine: Engine, origin: str, options: dict[str, Any], path: str, kind: str) -> Shoot:
-    handle = handlers(Visitor(engine, Egress(Targets(frozenset({origin}))), 30))[kind]
-    payload = {"url": origin + path, **options}
-
-    async def shoot() -> bytes:
-        now = datetime.now(UTC)
-        outcome = await handle(Job("j", kind, payload, "w", 1, False, now, now), Context(Path, _quiet))
-        assert isinstance(outcome, Done), outcome
-        content = outcome.files[0].content
-        assert isinstance(content, bytes)
-        return content
-
-    return shoot
-
-
-async def _quiet(*_: object, **__: object) -> None: ...
-
-
-def raw(context: BrowserContext, origin: str, options: dict[str, Any], path: str) -> Shoot:
-    async def shoot() -> bytes:
-        page = await context.new_page()
-        try:
-            await page.goto(origin + path)
-            if options.get("pdf"):
-                return await page.pdf(format="A4", print_background=True)
-            if "selector" in options:
-                return await page.locator(options["selector"]).first.screenshot(animations="disabled")
-            return await page.screenshot(animations="disabled", **options)
-        finally:
-            await page.close()
-
-    return shoot
-
-
-async def rate(shoot: Shoot, slots: int) -> float:
-    """Jobs a second, all slots busy."""
-    began, count = time.perf_counter(), 0
-    ends = began + ROUND_SECONDS
-
-    async def slot() -> None:
-        nonlocal count
-        while time.perf_counter() < ends:
-            await shoot()
-            count += 1
-
-    await asyncio.gather(*(slot() for _ in range(slots)))
-    return count / (time.perf_counter() - began)
-
-
-def difference(one: bytes, other: bytes) -> int:
-    """The largest difference of any channel of any pixel."""
-    first, second = (Image.open(io.BytesIO(data)).convert("RGB") for data in (one, other))
-    assert first.size == second.size, f"{first.size} and {second.size}"
-    return max(most for _, most in ImageChops.difference(first, second).getextrema())  # type: ignore[misc]
-
-
-async def compare(ways: dict[str, Shoot], slots: int, rounds: int = ROUNDS) -> dict[str, list[float]]:
+async def take_turns(
+    ways: Mapping[str, Way], slots: int, seconds: float = ROUND_SECONDS
+) -> dict[str, list[float]]:
+    """Rates by way, one a round, after a round that does not count."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    for shoot in ways.values():
-        await asyncio.gather(*(shoot() for _ in range(slots)))
-    for turn in range(rounds):
-        names = list(ways) if turn % 2 == 0 else list(ways)[::-1]
-        for name in names:
-            rates[name].append(await rate(ways[name], slots))
+    for way in ways.values():
+        await way.drive(slots, 0.5)
+    for turn in range(ROUNDS):
+        for name in list(ways) if turn % 2 == 0 else list(ways)[::-1]:
+            rates[name].append(await ways[name].drive(slots, seconds))
     return rates
 
 
-async def run(cases: list[str]) -> None:
-    launch = Launch()
-    with pages() as origin:
-        async with Engine.running(launch) as engine, async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=launch.program())
-            context = await browser.new_context(
-                viewport={"width": 1280, "height": 720}, reduced_motion="reduce"
+def ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(one, other, strict=True))
+
+
+async def beside_the_plain_loop(origin: str, cases: Sequence[str]) -> None:
+    print(f"\n{'':28}{'slots':>6}{'ours/s':>9}{'plain/s':>9}{'ratio':>8}   pixels differ by")
+    async with Engine.running(Launch()) as engine, plain_context(Launch()) as context:
+        for name in cases:
+            payload, options, path = CASES[name]
+            kind = "browser.pdf" if options.get("pdf") else "browser.screenshot"
+            one, other = ours(engine, origin + path, payload, kind), plain(context, origin + path, options)
+            pixels = (
+                "-" if options.get("pdf") else str(difference(await one.picture(), await other.picture()))
             )
-            print(f"{'':28}{'slots':>6}{'ours/s':>9}{'raw/s':>9}{'ratio':>8}   pixels")
-            for name in cases:
-                options, plain, path = CASES[name]
-                kind = "browser.pdf" if plain.get("pdf") else "browser.screenshot"
-                ways = {
-                    "ours": ours(engine, origin, options, path, kind),
-                    "raw": raw(context, origin, plain, path),
-                }
-                pixels = (
-                    "-" if plain.get("pdf") else str(difference(await ways["ours"](), await ways["raw"]()))
+            for slots in SLOTS:
+                rates = await take_turns({"ours": one, "plain": other}, slots)
+                print(
+                    f"{name:28}{slots:6}{statistics.median(rates['ours']):9.1f}"
+                    f"{statistics.median(rates['plain']):9.1f}{ratio(rates['ours'], rates['plain']):8.2f}   {pixels}",
+                    flush=True,
                 )
-                for slots in SLOTS:
-                    rates = await compare(ways, slots)
-                    ratio = statistics.median(a / b for a, b in zip(rates["ours"], rates["raw"], strict=True))
-                    print(
-                        f"{name:28}{slots:6}{statistics.median(rates['ours']):9.1f}"
-                        f"{statistics.median(rates['raw']):9.1f}{ratio:8.2f}   {pixels}",
-                        flush=True,
-                    )
-            await browser.close()
+
+
+async def through_the_guard_and_past_it(origin: str) -> None:
+    print(f"\n{'':28}{'slots':>6}{'guarded/s':>11}{'past it/s':>11}{'ratio':>8}")
+    async with Engine.running(Launch()) as engine, Unguarded.running(UnguardedLaunch()) as unguarded:
+        for name in ("viewport png", "viewport png, 30 requests"):
+            payload, _, path = CASES[name]
+            ways = {
+                "ours": ours(engine, origin + path, payload),
+                "past": ours(unguarded, origin + path, payload),
+            }
+            rates = await take_turns(ways, PEER_SLOTS)
+            print(
+                f"{name:28}{PEER_SLOTS:6}{statistics.median(rates['ours']):11.1f}"
+                f"{statistics.median(rates['past']):11.1f}{ratio(rates['ours'], rates['past']):8.2f}",
+                flush=True,
+            )
+
+
+async def beside_the_peers(origin: str) -> None:
+    url = origin + "/text"
+    print(f"\nviewport png, {PEER_SLOTS} at once{'shots/s':>16}{'ours are':>10}   pixels differ by")
+    async with Engine.running(Launch()) as engine, plain_context(Launch()) as context:
+        with peers(url) as programs:
+            ways: dict[str, Way] = {
+                "ours": ours(engine, url, {}),
+                "plain loop": plain(context, url, {}),
+                **programs,
+            }
+            first = await ways["ours"].picture()
+            pixels = {name: difference(first, await way.picture()) for name, way in ways.items()}
+            rates = await take_turns(ways, PEER_SLOTS, PEER_SECONDS)
+    for name, taken in rates.items():
+        times = f"{ratio(rates['ours'], taken):9.2f}×"
+        print(f"{name:28}{statistics.median(taken):16.1f}{times}   {pixels[name]}", flush=True)
+
+
+async def _measure(cases: Sequence[str]) -> None:
+    with pages() as origin:
+        await beside_the_plain_loop(origin, cases)
+        await through_the_guard_and_past_it(origin)
+        await beside_the_peers(origin)
+        await browser_queue.whole_path(origin)
 
 
 def measure() -> None:
-    asyncio.run(run(list(CASES)))
+    asyncio.run(_measure(list(CASES)))
 
 
-if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1:] or list(CASES)))
+async def _try(cases: Sequence[str]) -> None:
+    with pages() as origin:
+        await beside_the_plain_loop(origin, cases)
+
+
+if __name__ == "__main__":  # without a stack: `python -m bench.browser "viewport png"`
+    asyncio.run(_try(sys.argv[1:] or list(CASES)))

