@@ -1,26 +1,24 @@
-"""Figma's REST API: requests within its rate limit, and what its answers mean.
+"""Figma's REST API: requests within its rate limit, repeated where that may help.
 
-Sources: developers.figma.com/docs/rest-api (endpoints, rate limits, errors) and figma/rest-api-spec. Figma's
-wordings drift, so an answer is judged by its status first and by its text second. A proxy may answer HTML.
+Sources: developers.figma.com/docs/rest-api (endpoints) and figma/rest-api-spec.
 """
 
 import asyncio
 import itertools
 import json
 import logging
-import re
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from worker import VERSION
+from worker.figma.answers import Passing, Refused, meaning, meaning_of_429, sentence
 from worker.figma.faults import Fault, RateLimited, RenderTimeout, TooLarge
 from worker.figma.limiter import Limiter
 from worker.retry import delays
@@ -31,12 +29,13 @@ Params = Mapping[str, str | int | float | bool]
 
 MOST_JSON_BYTES = 512 * 1024 * 1024
 _IN_MEMORY_BYTES = 64 * 1024 * 1024  # what is parsed from memory; larger answers go to disk
-_QUOTA_SECONDS = 6 * 3600  # a longer Retry-After is a used-up month, not a busy minute
-_NO_RETRY_AFTER_SECONDS = 60.0
 _TRIES = 4
 _HANGS = 2  # requests without any answer, for one request
 _LONGEST_SECONDS = 600  # a whole answer, however slowly it comes
 _REFUSALS = 5  # 429s in a row for one request
+_FIRST_PAUSE_SECONDS = 8.0  # after a 429 that names none; doubled for each that follows
+_LEAST_PAUSE_SECONDS = 1.0  # after one that names less
+_LONG_PAUSE_SECONDS = 60.0  # when none of those helped
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,12 @@ class Access:
     token: str
     timeout_seconds: float = 60  # for an answer to begin; Figma gives a render up after about 55
 
+    @property
+    def name(self) -> str:
+        """What files of this API are known by: `figma`, or where it is if it is not Figma's own."""
+        host = urlsplit(self.url).netloc
+        return "figma" if host == "api.figma.com" else f"figma({host})"
+
     def __repr__(self) -> str:
         return f"Access({self.url})"
 
@@ -55,6 +60,7 @@ class Api:
     """Raises Fault's kinds and RateLimited, and nothing else."""
 
     def __init__(self, access: Access, limiter: Limiter, http: httpx.AsyncClient) -> None:
+        self.name = access.name
         self._access = access
         self._limiter = limiter
         self._http = http
@@ -74,13 +80,19 @@ class Api:
         return _object(inner)
 
     async def version(self, key: str) -> str:
-        """The file's present version, whether or not the token may read metadata."""
+        """What tells the file's present state from others: its version's id, or the moment of its last
+        change where no version is told, or nothing. It does not need the right to read metadata."""
         try:
             head = await self.meta(key)
         except Fault as fault:
-            if fault.code != "figma_scope_missing":
+            if fault.code != "figma_scope_missing" and not nobody_there(fault):
                 raise
-            head = await self.file(key, {"depth": 1})
+            try:
+                head = await self.file(key, {"depth": 1})
+            except Fault as another:
+                if not nobody_there(another):
+                    raise
+                return ""
         return str(head.get("version") or head.get("last_touched_at") or head.get("lastModified") or "")
 
     async def file(self, key: str, params: Params) -> dict[str, Any]:
@@ -110,7 +122,7 @@ class Api:
         query = {**params, "ids": ",".join(ids)}
         answer = await self.json(1, f"/v1/images/{key}", query, renders=True)
         if answer.get("err"):
-            raise Fault("figma_bad_request", "Figma refused to render.", figma=self._shown(answer["err"]))
+            raise meaning(400, self._shown(answer["err"]), renders=True)
         return _object(answer.get("images"))
 
     async def fills(self, key: str) -> dict[str, str | None]:
@@ -137,10 +149,10 @@ class Api:
             body = await _limited(response, _IN_MEMORY_BYTES)
             try:
                 answer = await asyncio.to_thread(json.loads, body)
-            except ValueError as error:
-                raise _Passing("answered what is no JSON") from error
+            except (ValueError, RecursionError) as error:
+                raise Passing("answered what is no JSON") from error
             if not isinstance(answer, dict):
-                raise _Passing("answered JSON of another shape")
+                raise Passing("answered JSON of another shape")
             return answer
 
         answer: dict[str, Any] = await self._persistently(tier, path, params, take, renders)
@@ -151,7 +163,7 @@ class Api:
 
         async def take(response: httpx.Response) -> None:
             if "json" not in response.headers.get("content-type", "json"):
-                raise _Passing("answered what is no JSON")
+                raise Passing("answered what is no JSON")
             size = 0
             with target.open("wb") as file:
                 async for piece in response.aiter_bytes(65536):
@@ -169,16 +181,17 @@ class Api:
             try:
                 async with asyncio.timeout(_LONGEST_SECONDS):
                     return await self._once(tier, path, params, take, renders)
-            except _Refused as refused:
+            except Refused as refused:
+                seconds = self._heed(tier, refused, refusals)
                 refusals += 1
                 if refusals >= _REFUSALS:
-                    raise RateLimited(refused.seconds) from refused
+                    raise RateLimited(max(seconds, _LONG_PAUSE_SECONDS)) from refused
                 continue
-            except _Passing as error:
+            except Passing as error:
                 reason, cause = str(error), error
                 suspicions += error.renders
                 if suspicions == 2:  # one plain retry; then the request itself is suspected
-                    raise RenderTimeout(unclear=True) from error
+                    raise RenderTimeout(Fault("figma_unavailable", f"Figma {reason}.")) from error
             except (httpx.HTTPError, TimeoutError, zlib.error) as error:
                 reason, cause = f"gave no answer ({type(error).__name__})", error
                 hangs += isinstance(error, httpx.ReadTimeout | TimeoutError)
@@ -188,6 +201,14 @@ class Api:
             log.info("Figma %s; again in %.1f s", reason, pause)
             await asyncio.sleep(pause)
 
+    def _heed(self, tier: int, refused: Refused, earlier: int) -> float:
+        """Lets nobody ask before the time that a 429 names, or a guess that grows; returns the seconds."""
+        guess = _FIRST_PAUSE_SECONDS * 2**earlier
+        seconds = guess if refused.seconds is None else max(refused.seconds, _LEAST_PAUSE_SECONDS)
+        self._limiter.refused(tier, seconds)
+        log.warning("Figma's rate limit is used up (tier %d); it opens in %.0f s", tier, seconds)
+        return seconds
+
     async def _once(self, tier: int, path: str, params: Params, take: Any, renders: bool) -> Any:
         await self._limiter.take(tier)
         query = {name: _text(value) for name, value in params.items()}
@@ -195,81 +216,18 @@ class Api:
             if response.status_code == 200:
                 return await take(response)
             body = await _limited(response, 65536)
-        return self._explain(tier, response, body, renders)
-
-    def _explain(self, tier: int, response: httpx.Response, body: bytes, renders: bool) -> NoReturn:
-        """Raises what an answer that is not 200 means."""
-        status, said = response.status_code, self._shown(_sentence(body))
-        low = said.lower()
-        if status == 429:
-            self._limited(tier, response)
-        if status in (401, 403):
-            if "scope" in low:
-                raise Fault("figma_scope_missing", "The worker's Figma token lacks a scope.", figma=said)
-            if "token" in low or status == 401:
-                raise Fault(
-                    "figma_token_invalid",
-                    "Figma does not accept the worker's token: an operator must renew FIGMA_API_TOKEN.",
-                    figma=said,
-                )
-            if "plan" in low or "enterprise" in low:
-                raise Fault("figma_plan_required", "The file's Figma plan does not allow this.", figma=said)
-            raise Fault(
-                "figma_forbidden", "The worker's Figma user may not do this with the file.", figma=said
-            )
-        if status == 404:
-            raise Fault("figma_not_found", "Figma knows no such file, or the worker's user may not see it.")
-        if status in (413, 414) or (status == 400 and "too large" in low and "image" not in low):
-            raise TooLarge
-        if status == 400 and ("timeout" in low or "time out" in low or "smaller images" in low):
-            raise RenderTimeout
-        if status == 400 and "type not supported" in low:
-            raise Fault("figma_file_type", "Figma's API does not give out files of this type.", figma=said)
-        if status >= 500 or status in (408, 425) or status < 400:
-            raise _Passing(f"answered {status}", renders=renders and status in (500, 504))
-        raise Fault("figma_bad_request", f"Figma refused the request ({status}).", status=status, figma=said)
-
-    def _limited(self, tier: int, response: httpx.Response) -> NoReturn:
-        seconds, headers = _retry_after(response.headers.get("retry-after")), response.headers
-        if seconds > _QUOTA_SECONDS:
-            until = datetime.now(UTC) + timedelta(seconds=seconds)
-            known = {
-                "planTier": headers.get("x-figma-plan-tier"),
-                "limitType": headers.get("x-figma-rate-limit-type"),
-                "upgradeLink": headers.get("x-figma-upgrade-link"),
-            }
-            plan, kind = known["planTier"] or "unknown", known["limitType"] or "unknown"
-            raise Fault(
-                "figma_quota_exhausted",
-                f"Figma's quota is used up until {until:%Y-%m-%d %H:%M} UTC (plan {plan}, limit {kind}):"
-                " a Dev or Full seat in the file's own plan has a larger one.",
-                until=until.isoformat(timespec="seconds"),
-                retryAfterSeconds=round(seconds),
-                **{name: self._shown(value) for name, value in known.items() if value},
-            )
-        self._limiter.refused(tier, seconds)
-        log.warning("Figma's rate limit is used up (tier %d); it opens in %.0f s", tier, seconds)
-        raise _Refused(seconds)
+        if response.status_code == 429:
+            raise meaning_of_429(response.headers, self._shown)
+        raise meaning(response.status_code, self._shown(sentence(body)), renders=renders)
 
     def _shown(self, text: Any) -> str:
         plain = str(text)[:300]
         return plain.replace(self._access.token, "***") if self._access.token else plain
 
 
-class _Refused(Exception):
-    """429: the limiter knows, and the next try waits."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__("rate limited")
-        self.seconds = seconds
-
-
-class _Passing(Exception):
-    """An answer that may be another one soon. `renders`: or one that asked for too much."""
-
-    def __init__(self, message: str, renders: bool = False) -> None:
-        super().__init__(message)
-        self.renders = renders
+def nobody_there(fault: Fault) -> bool:
+    """A 404 that is not in Figma's own words: this server does not know the request, rather than the file."""
+    return fault.code == "figma_not_found" and "figma" not in fault.details
 
 
 async def _limited(response: httpx.Response, most: int) -> bytes:
@@ -280,27 +238,6 @@ async def _limited(response: httpx.Response, most: int) -> bytes:
             raise TooLarge
         pieces.append(piece)
     return b"".join(pieces)
-
-
-def _sentence(body: bytes) -> str:
-    """Figma's own words: under `err`, or `message`; nothing of a page of HTML."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return ""
-    if not isinstance(answer, dict):
-        return ""
-    return str(answer.get("err") or answer.get("message") or "")
-
-
-def _retry_after(text: str | None) -> float:
-    """Seconds; in digits or as a date (RFC 9110, 10.2.3)."""
-    try:
-        if re.fullmatch(r"\d{1,9}(\.\d+)?", text or ""):
-            return float(text or "")
-        return max(0.0, (parsedate_to_datetime(text or "") - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return _NO_RETRY_AFTER_SECONDS
 
 
 def _text(value: str | float | bool) -> str:

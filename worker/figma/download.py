@@ -7,16 +7,17 @@ import asyncio
 import ipaddress
 import itertools
 import logging
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
 from worker import VERSION
-from worker.browser.addresses import is_public
+from worker.browser import faults as targeting
+from worker.browser.targets import Targets, parse
 from worker.figma.pictures import BadPicture, Size, check, kind_of
 from worker.retry import delays
 
@@ -25,8 +26,10 @@ log = logging.getLogger(__name__)
 AT_ONCE = 16
 MOST_BYTES = 256 * 1024 * 1024  # what an artifact may have
 _TRIES = 3
+_HANGS = 2  # tries that nothing came of
 _REDIRECTS = 3
-_STALL_SECONDS = 20.0
+_STALL_SECONDS = 30.0
+_LONGEST_SECONDS = 600  # a whole file, however slowly it comes
 
 
 class Expired(Exception):
@@ -36,18 +39,19 @@ class Expired(Exception):
 class DownloadFailed(Exception):
     """No file after several tries; `bad` when one came, and it was broken."""
 
-    def __init__(self, message: str, bad: bool) -> None:
+    def __init__(self, message: str, bad: bool = False) -> None:
         super().__init__(message)
         self.bad = bad
 
 
 class Downloads:
-    """Shared by all jobs of the process. `api_url`: addresses on its host are fetched too,
-    whatever that is."""
+    """Shared by all jobs of the process. `api_url`: addresses on its host are fetched too, whatever the port
+    and whatever that host is. All others must be https and public."""
 
-    def __init__(self, http: httpx.AsyncClient, api_url: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, api_url: str, targets: Targets) -> None:
         self._http = http
         self._api = urlsplit(api_url)
+        self._targets = targets
         self._free = asyncio.Semaphore(AT_ONCE)
 
     @classmethod
@@ -57,20 +61,23 @@ class Downloads:
         timeout = httpx.Timeout(_STALL_SECONDS, connect=10)
         headers = {"User-Agent": f"sidejob-worker/{VERSION}"}
         async with httpx.AsyncClient(timeout=timeout, limits=limits, headers=headers) as http:
-            yield cls(http, api_url)
+            yield cls(http, api_url, Targets())
 
     async def fetch(self, url: str, target: Path, kind: str | None = None) -> tuple[str, Size]:
         """Fetches and checks a file of this kind, or of whichever it turns out to be. Raises Expired,
         DownloadFailed, OSError."""
+        hangs = 0
         async with self._free:
             for pause in itertools.chain(itertools.islice(delays(0.3, 3), _TRIES - 1), (None,)):
                 try:
-                    await self._stream(url, target)
+                    async with asyncio.timeout(_LONGEST_SECONDS):
+                        await self._stream(url, target)
                     found = await asyncio.to_thread(kind_of, target) if kind is None else kind
                     return found, await asyncio.to_thread(check, target, found)
-                except (httpx.HTTPError, BadPicture) as error:
+                except (httpx.HTTPError, TimeoutError, BadPicture) as error:
                     reason = str(error) if isinstance(error, BadPicture) else type(error).__name__
-                    if pause is None:
+                    hangs += isinstance(error, httpx.ReadTimeout | TimeoutError)
+                    if pause is None or hangs == _HANGS:
                         raise DownloadFailed(reason, isinstance(error, BadPicture)) from error
                     log.info("a download failed (%s); again in %.1f s", reason, pause)
                     await asyncio.sleep(pause)
@@ -78,8 +85,8 @@ class Downloads:
 
     async def _stream(self, url: str, target: Path) -> None:
         for _ in range(_REDIRECTS + 1):
-            await self._check_address(url)
-            async with self._http.stream("GET", url) as response:
+            request = await self._request(url)
+            async with self._http.stream("GET", **request) as response:
                 if response.is_redirect:
                     url = urljoin(url, response.headers.get("location", ""))
                     continue
@@ -88,22 +95,25 @@ class Downloads:
                 if response.status_code != 200:
                     raise httpx.HTTPStatusError("no file", request=response.request, response=response)
                 return await _write(response, target)
-        raise DownloadFailed("it redirects without end", bad=False)
+        raise DownloadFailed("it redirects without end")
 
-    async def _check_address(self, url: str) -> None:
-        """Raises DownloadFailed for what is neither the API's own host nor https and public."""
-        parts = urlsplit(url)
-        if self._is_the_apis(parts.hostname or "") and parts.scheme in {"https", self._api.scheme}:
-            return
-        if parts.scheme != "https" or not parts.hostname:
-            raise DownloadFailed("its address is not https", bad=False)
+    async def _request(self, url: str) -> dict[str, Any]:
+        """What to ask of httpx: the very address that was checked, wherever its name leads a moment later.
+        Raises DownloadFailed, and ConnectError where the name cannot be looked up now."""
         try:
-            loop = asyncio.get_running_loop()
-            answers = await loop.getaddrinfo(parts.hostname, None, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
-            raise httpx.ConnectError("its host does not resolve") from error
-        if not all(is_public(ipaddress.ip_address(answer[4][0])) for answer in answers):
-            raise DownloadFailed("its address is not public", bad=False)
+            target = parse(url)
+            if self._is_the_apis(target.host) and urlsplit(url).scheme in {"https", self._api.scheme}:
+                return {"url": url}
+            if not target.origin.startswith("https:"):
+                raise DownloadFailed("its address is not https")
+            target = await self._targets.locate(target)
+        except targeting.Fault as fault:
+            if fault.code.startswith("dns_"):
+                raise httpx.ConnectError("its host does not resolve") from fault
+            raise DownloadFailed(f"its address is refused ({fault.code})") from fault
+        place = httpx.URL(url).copy_with(host=str(target.addresses[0]))
+        host = urlsplit(url).netloc
+        return {"url": place, "headers": {"Host": host}, "extensions": {"sni_hostname": target.host}}
 
     def _is_the_apis(self, host: str) -> bool:
         return host == self._api.hostname or (_is_loopback(host) and _is_loopback(self._api.hostname or ""))
@@ -115,12 +125,12 @@ async def _write(response: httpx.Response, target: Path) -> None:
         async for piece in response.aiter_bytes(65536):
             size += len(piece)
             if size > MOST_BYTES:
-                raise DownloadFailed(f"it has more than {MOST_BYTES} bytes", bad=False)
+                raise DownloadFailed(f"it has more than {MOST_BYTES} bytes")
             file.write(piece)
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
+    if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

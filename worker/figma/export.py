@@ -11,8 +11,9 @@ from typing import Any
 from worker.figma.client import Api
 from worker.figma.download import DownloadFailed, Downloads, Expired
 from worker.figma.faults import Fault, RateLimited
+from worker.figma.gathering import all_of, end
 from worker.figma.naming import file_names
-from worker.figma.options import ExportOptions
+from worker.figma.options import ExportOptions, is_version
 from worker.figma.pictures import MIMES, Size
 from worker.figma.rendering import Renderer
 from worker.figma.sanitize import sanitize
@@ -50,6 +51,7 @@ class _Export:
         self._api = api
         self._downloads = downloads
         self._key = options.reference.key
+        self._prefix = f"{api.name}:{self._key}@"
         self._skipped: dict[str, dict[str, Any]] = {}
         self._uploads = asyncio.Semaphore(_UPLOADS_AT_ONCE)
         self._numbers = iter(range(1, 1_000_000))
@@ -58,7 +60,7 @@ class _Export:
     async def run(self) -> Done:
         options = self._options
         self._version = await self._settle_version()
-        self._source = f"figma:{self._key}@{self._version}"
+        self._source = f"{self._prefix}{self._version}"
         self._shelf = Shelf(self._source, self._context, self._job.checkpoint)
         earlier: Sequence[Earlier] = ()
         if self._version and not options.force:
@@ -68,7 +70,7 @@ class _Export:
                 if done := await self._same_again(one):
                     return done
                 break
-        params = {"version": self._version} if self._version else {}
+        params = {"version": self._version} if is_version(self._version) else {}
         selection = await self._choose(params)
         renders = [(node, kind) for node in selection.nodes for kind in options.kinds]
         names = file_names([(node, *kind) for node, kind in renders], options.name_template)
@@ -79,19 +81,20 @@ class _Export:
         self._skip_what_has_no_picture(selection)
         await self._take_over(earlier, renders)
         await self._shelf.report("export")
-        async with self._shelf.reporting():
+        async with self._shelf.reporting("export"):
             await self._make([(node, kind) for node, kind in renders if self._is_open(node.id, kind)], params)
         await self._shelf.report("done")
-        return self._conclude(renders)
+        pinned = bool(params) or not self._version
+        moved = not pinned and await self._api.version(self._key) != self._version
+        return self._conclude(renders, moved=moved)
 
     async def _settle_version(self) -> str:
         """One version for all attempts: the payload's, that of an earlier attempt, or the present one."""
         if version := self._options.reference.version:
             return version
         settled = source_of(self._job.checkpoint) or ""
-        prefix = f"figma:{self._key}@"
-        if settled.startswith(prefix):
-            return settled.removeprefix(prefix)
+        if settled.startswith(self._prefix) and settled != self._prefix:
+            return settled.removeprefix(self._prefix)
         return await self._api.version(self._key)
 
     async def _choose(self, params: dict[str, Any]) -> Selection:
@@ -150,11 +153,7 @@ class _Export:
                 remarks = tuple(dict.fromkeys((*kept.remarks, "fromCache")))
                 self._shelf.keep(key, Kept(copy, remarks))
 
-        copying = [asyncio.create_task(one(key, kept, name)) for key, (kept, name) in files.items()]
-        try:
-            await asyncio.gather(*copying)
-        finally:
-            await _ended(copying)
+        await all_of(one(key, kept, name) for key, (kept, name) in files.items())
 
     async def _same_again(self, earlier: Earlier) -> Done | None:
         """The very same job of the same version: its files and its result. None when a file is gone, or when
@@ -227,7 +226,7 @@ class _Export:
                 raise
             await asyncio.gather(*fetching)
         finally:
-            await _ended(fetching)
+            await end(fetching)
         return failed
 
     async def _fetch(self, node: Node, kind: Kind, url: str) -> str | None:
@@ -256,7 +255,8 @@ class _Export:
         finally:
             path.unlink(missing_ok=True)
 
-    def _conclude(self, renders: Iterable[tuple[Node, Kind]]) -> Done:
+    def _conclude(self, renders: Iterable[tuple[Node, Kind]], *, moved: bool) -> Done:
+        """`moved`: the file was edited meanwhile, and no version was held: nobody may take these over."""
         items, files = [], []
         for node, kind in renders:
             if kept := self._shelf.kept.get(render_key(node.id, kind)):
@@ -276,7 +276,7 @@ class _Export:
             "action": "figma.export",
             "file": self._key,
             "version": self._version,
-            "source": self._source,
+            "source": None if moved or not self._version else self._source,
             "plan": _digest(options.model_dump(mode="json", exclude={"force"})),
             "renderOptions": self._render_options(),
             "partial": bool(skipped),
@@ -285,6 +285,8 @@ class _Export:
             "counts": _counts(items, skipped) | {"resumed": self._shelf.resumed},
             "renderRequests": self._requests,
         }
+        if moved:
+            result["editedMeanwhile"] = True
         return Done(_fitting(result), tuple(files))
 
     def _render_options(self) -> str:
@@ -302,12 +304,6 @@ class _Export:
             query["svg_include_id"] = options.svg_include_id
             query["svg_simplify_stroke"] = options.svg_simplify_stroke
         return query
-
-
-async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _judged(node: Node, kind: Kind, size: Size) -> tuple[str, ...]:

@@ -51,12 +51,12 @@ class Fault(Exception):
 
 
 class RenderTimeout(Fault):
-    """Figma did not finish the pictures of one request in its time: fewer of them may do. `unclear`: it said
-    no more than 500."""
+    """Figma did not finish the pictures of one request in its time: fewer of them may do. `instead`: what it
+    is when no picture ever comes, since Figma has not said that it was the time."""
 
-    def __init__(self, unclear: bool = False) -> None:
+    def __init__(self, instead: Fault | None = None) -> None:
         super().__init__("figma_render_timeout", "Figma did not finish a picture in time.")
-        self.unclear = unclear
+        self.instead = instead
 
 
 class TooLarge(Fault):

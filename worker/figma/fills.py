@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from worker.figma.client import Api
 from worker.figma.download import DownloadFailed, Downloads, Expired
 from worker.figma.faults import Fault
+from worker.figma.gathering import all_of
 from worker.figma.options import MOST_NODES, FillsOptions
 from worker.figma.pictures import MIMES
-from worker.handlers import Context, Done, File, Job, Stored
+from worker.figma.shelf import Kept, Shelf
+from worker.handlers import Context, Done, File, Job
+
+log = logging.getLogger(__name__)
 
 _UPLOADS_AT_ONCE = 8
 
@@ -18,51 +23,81 @@ _UPLOADS_AT_ONCE = 8
 async def fills(options: FillsOptions, job: Job, context: Context, api: Api, downloads: Downloads) -> Done:
     """Raises Fault, RateLimited, and what the context's Storage raises."""
     key = options.reference.key
+    # A reference is a digest of the picture's bytes: it never becomes another picture.
+    shelf = Shelf(f"{api.name}:{key}", context, job.checkpoint)
     urls = await api.fills(key)
     wanted = await _wanted(options, key, api, urls)
-    skipped = [{"imageRef": ref, "reason": "missing"} for ref in wanted if not urls.get(ref)]
-    if skipped and options.on_missing == "fail":
-        raise Fault("figma_node_missing", "The file has no such picture.", **skipped[0])
-    uploading = asyncio.Semaphore(_UPLOADS_AT_ONCE)
-    stored: dict[str, Stored] = {}
+    shelf.total = len(wanted)
+    skipped = {ref: "missing" for ref in wanted if not urls.get(ref)}
+    _refuse(options, skipped)
+    await shelf.report("fills")
+    async with shelf.reporting("fills"):
+        open_refs = [ref for ref in wanted if ref not in skipped and ref not in shelf.kept]
+        failed = await _fetch_all(open_refs, urls, context, downloads, shelf)
+        if failed:  # addresses that have ended, or bytes that were cut off: once more
+            failed = await _fetch_all(list(failed), await api.fills(key), context, downloads, shelf)
+        late = [ref for ref, reason in failed.items() if reason == "download_failed"]
+        if late and not job.last_attempt:
+            raise Fault("figma_download_failed", "Some pictures could not be fetched.", imageRef=late[0])
+        skipped |= failed
+        _refuse(options, failed)
+    await shelf.report("done")
+    return _conclude(key, wanted, shelf, skipped)
 
-    async def one(ref: str, url: str) -> None:
-        path = context.folder() / f"fill-{len(ref)}-{ref}"
+
+async def _fetch_all(
+    refs: Sequence[str], urls: dict[str, Any], context: Context, downloads: Downloads, shelf: Shelf
+) -> dict[str, str]:
+    """What failed, and why."""
+    failed: dict[str, str] = {}
+    uploading = asyncio.Semaphore(_UPLOADS_AT_ONCE)
+
+    async def one(ref: str) -> None:
+        path, url = context.folder() / f"fill-{ref}", urls.get(ref)
+        if not isinstance(url, str):
+            failed[ref] = "missing"
+            return
         try:
             kind, size = await downloads.fetch(url, path)
             async with uploading:
-                stored[ref] = await context.store(
-                    File(f"{ref}.{kind}", MIMES[kind], path, size.width, size.height)
-                )
-        except (DownloadFailed, Expired) as error:
-            if not job.last_attempt:
-                raise Fault(
-                    "figma_download_failed", "Some pictures could not be fetched.", imageRef=ref
-                ) from error
-            skipped.append({"imageRef": ref, "reason": "download_failed"})
+                file = File(f"{ref}.{kind}", MIMES[kind], path, size.width, size.height)
+                shelf.keep(ref, Kept(await context.store(file)))
+        except Expired:
+            failed[ref] = "download_failed"
+        except DownloadFailed as error:
+            log.warning("picture %s: %s", ref, error)
+            failed[ref] = "bad_image" if error.bad else "download_failed"
         finally:
             path.unlink(missing_ok=True)
-        await context.progress({"phase": "fills", "done": len(stored), "total": len(wanted)})
 
-    tasks = [asyncio.create_task(one(ref, url)) for ref in wanted if (url := urls.get(ref))]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    if not stored:
-        raise Fault("figma_nothing_exported", "There is no picture to fetch.", skipped=skipped[:100])
-    files = tuple(stored[ref] for ref in wanted if ref in stored)
+    await all_of(one(ref) for ref in refs)
+    return failed
+
+
+def _refuse(options: FillsOptions, skipped: dict[str, str]) -> None:
+    """Raises Fault where the payload wants everything or nothing."""
+    if skipped and options.on_missing == "fail":
+        ref, reason = next(iter(skipped.items()))
+        code = {"bad_image": "figma_bad_image", "download_failed": "figma_download_failed"}.get(
+            reason, "figma_node_missing"
+        )
+        raise Fault(code, f"There is no picture {ref}: {reason}.", imageRef=ref, reason=reason)
+
+
+def _conclude(key: str, wanted: Sequence[str], shelf: Shelf, skipped: dict[str, str]) -> Done:
+    found = {ref: shelf.kept[ref].file for ref in wanted if ref in shelf.kept}
+    told = [{"imageRef": ref, "reason": reason} for ref, reason in skipped.items()]
+    if not found:
+        raise Fault("figma_nothing_exported", "There is no picture to fetch.", skipped=told[:100])
     result = {
         "action": "figma.fills",
         "file": key,
-        "partial": bool(skipped),
-        "items": [{"imageRef": ref, "artifact": stored[ref].name} for ref in wanted if ref in stored],
-        "skipped": skipped,
-        "counts": {"exported": len(files), "skipped": len(skipped)},
+        "partial": bool(told),
+        "items": [{"imageRef": ref, "artifact": file.name} for ref, file in found.items()],
+        "skipped": told,
+        "counts": {"exported": len(found), "skipped": len(told), "resumed": shelf.resumed},
     }
-    return Done(result, files)
+    return Done(result, tuple(found.values()))
 
 
 async def _wanted(options: FillsOptions, key: str, api: Api, urls: dict[str, Any]) -> list[str]:

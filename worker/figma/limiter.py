@@ -3,10 +3,11 @@
 Figma counts requests a minute in tiers (developers.figma.com, REST API, "Rate limits"): a leaky bucket, and
 no header tells what is left. So at most `per_minute` requests are sent in any minute, which no bucket and no
 window of that size refuses. A 429 corrects the guess: everybody waits until it is over, nobody probes, and
-for some minutes half as many requests are sent, spread evenly.
+for some minutes requests are spread evenly, as many a minute as had gone through before it, and at least half
+of what was thought. A second 429 within that time halves the rate.
 
 Several workers with one token share its limit. Whoever runs them divides `FIGMA_TIER…_PER_MINUTE` among them,
-or lets the queue hold their jobs back.
+or has the queue hold their jobs back (`job_limits`).
 """
 
 import asyncio
@@ -51,36 +52,40 @@ class Limiter:
 
     def refused(self, tier: int, seconds: float) -> None:
         """A 429 came: nothing of this tier is sent for so long."""
-        now, line = time.monotonic(), self._tiers[tier]
-        if now >= line.blocked_until:  # not one of several that were under way together
-            line.most = max(1, line.present(now) // 2)
-        line.blocked_until = max(line.blocked_until, now + seconds)
-        line.spread_until = line.blocked_until + _SPREAD_MINUTES * self._minute
+        self._tiers[tier].refuse(time.monotonic(), seconds, _SPREAD_MINUTES * self._minute)
 
 
 class _Tier:
     def __init__(self, most: int, window: float) -> None:
         self.taken: deque[float] = deque()  # moments of requests, ahead of now too
         self.blocked_until = 0.0
-        self.spread_until = 0.0
-        self.most = most  # until `spread_until`; then as configured
+        self._spread_until = 0.0
+        self._most = most  # a minute, while they are spread
         self._configured = most
         self._window = window
-
-    def present(self, now: float) -> int:
-        return self.most if now < self.spread_until else self._configured
 
     def forget(self, now: float) -> None:
         while self.taken and self.taken[0] < now - 2 * self._window:
             self.taken.popleft()
 
     def next(self, now: float) -> float:
-        """The first moment that keeps `most` in any window."""
-        at, most = max(now, self.blocked_until), self.present(now)
+        """The first moment at which one more may be sent."""
+        at = max(now, self.blocked_until)
         if self.taken:
             at = max(at, self.taken[-1])
-        if len(self.taken) >= most:
-            at = max(at, self.taken[-most] + self._window)
-        if now < self.spread_until and self.taken:
-            at = max(at, self.taken[-1] + self._window / most)
+        if now < self._spread_until:
+            if self.taken and self.taken[-1] >= self.blocked_until:
+                at = max(at, self.taken[-1] + self._window / self._most)
+        elif len(self.taken) >= self._configured:
+            at = max(at, self.taken[-self._configured] + self._window)
         return at
+
+    def refuse(self, now: float, seconds: float, spread_seconds: float) -> None:
+        if now >= self.blocked_until:  # not one of several that were under way together
+            if now < self._spread_until:
+                self._most = max(1, self._most // 2)
+            else:
+                through = sum(now - self._window <= at <= now for at in self.taken) - 1
+                self._most = min(self._configured, max(through, -(-self._configured // 2)))
+        self.blocked_until = max(self.blocked_until, now + seconds)
+        self._spread_until = self.blocked_until + spread_seconds

@@ -1,5 +1,6 @@
 """What exported files are called: the template first, cleaning last, and no two alike."""
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from worker.figma.selection import Node
 
 _MOST_BYTES = 120
+_MOST_ID_CHARACTERS = 48
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # names that Windows refuses
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 _SEPARATORS = '/\\:*?"<>|\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069'  # and what turns text around
@@ -72,8 +74,13 @@ def _node_id(render: Render) -> str:
 
 
 def _node_and_kind(render: Render) -> str:
-    return f"-{_dashed(render[0].id)}-{render[1]}-{render[2]:g}x"
+    return f"{_node_id(render)}-{render[1]}-{render[2]:g}x"
 
 
 def _dashed(node_id: str) -> str:
-    return node_id.replace(":", "-").replace(";", "_")
+    """Ids of nodes deep in instances are long: their ends differ, and a digest tells what does not fit."""
+    plain = node_id.replace(":", "-").replace(";", "_")
+    if len(plain) <= _MOST_ID_CHARACTERS:
+        return plain
+    digest = hashlib.sha256(node_id.encode()).hexdigest()[:8]
+    return f"{digest}-{plain[-_MOST_ID_CHARACTERS + 9 :]}"

@@ -1,8 +1,10 @@
 """What a Figma job may ask for: strict models in camelCase. No field is accepted that does nothing."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from fnmatch import translate
+from functools import lru_cache
 from string import Formatter
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -27,7 +29,8 @@ NodeId = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(node
 NodeIds = Annotated[list[NodeId], Field(max_length=MOST_NODES)]
 Glob = Annotated[str, Field(min_length=1, max_length=300)]
 Globs = Annotated[list[Glob], Field(max_length=100)]
-Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
+_VERSION = r"^[A-Za-z0-9_-]{1,100}$"
+Version = Annotated[str, Field(pattern=_VERSION)]
 
 
 def _template(text: str) -> str:
@@ -197,17 +200,25 @@ def read(model: type[Options], payload: Mapping[str, Any]) -> Options:
     return options
 
 
+def is_version(text: str) -> bool:
+    """Whether it may be a version's id, and not a moment."""
+    return re.fullmatch(_VERSION, text) is not None
+
+
 def instant(text: str) -> datetime:
     """A moment as Figma writes it, RFC 3339."""
     return datetime.fromisoformat(text)
 
 
-def matches(name: str, globs: list[str]) -> bool:
+def matches(name: str, globs: Sequence[str]) -> bool:
     """Whether one of the globs fits the whole name. `*` and `?` alone are special."""
-    return any(
-        re.fullmatch("".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in glob), name, re.DOTALL)
-        for glob in globs
-    )
+    return any(_pattern(glob).match(name) for glob in globs)
+
+
+@lru_cache(maxsize=1000)
+def _pattern(glob: str) -> re.Pattern[str]:
+    """By fnmatch, whose patterns never go back over a star: a hostile glob takes no longer than another."""
+    return re.compile(translate(glob.replace("[", "[[]")))
 
 
 def _lower(sentence: str) -> str:

@@ -25,6 +25,15 @@ _PIECE = 65536
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type (W3C PNG, 11.2.1)
 _MOST_PIXELS = 200_000_000
+_BROKEN = (
+    struct.error,
+    zlib.error,
+    expat.ExpatError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)
 
 
 class BadPicture(Exception):
@@ -44,7 +53,7 @@ def check(path: Path, kind: str) -> Size:
     try:
         with path.open("rb") as file:
             return _CHECKS[kind](file)
-    except (struct.error, zlib.error, expat.ExpatError, EOFError, SyntaxError, ValueError) as error:
+    except _BROKEN as error:
         raise BadPicture(f"it is no whole {kind}") from error
     except OSError as error:  # Pillow's word for a broken file
         if error.errno is not None:
@@ -117,15 +126,16 @@ def _pillow(name: str) -> Callable[[BinaryIO], Size]:
 
 
 def _svg(file: BinaryIO) -> Size:
-    """Well-formed, an svg at its root, and without entities of its own."""
+    """Well-formed, an svg at its root, and without declarations of its own."""
     roots: list[tuple[str, dict[str, str]]] = []
 
     def begin(name: str, attributes: dict[str, str]) -> None:
         if not roots:
             roots.append((name, attributes))
 
-    def doctype(*_: object) -> None:
-        raise BadPicture("it declares a document type")
+    def doctype(_name: str, _system: str | None, _public: str | None, declares: bool) -> None:
+        if declares:  # what stands outside is never fetched
+            raise BadPicture("it declares entities")
 
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler = begin

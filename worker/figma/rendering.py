@@ -22,7 +22,7 @@ _MOST_IDS = 100
 _MOST_MEGAPIXELS = 60.0
 _MOST_ID_CHARACTERS = 4000  # of an address, before its colons and commas are escaped
 _AT_ONCE = 3  # requests; one until the first batch has succeeded
-_DOUBTS = 6  # batches that met a 500 while none succeeded
+_DOUBTS = 6  # batches that failed for no clear reason while none succeeded
 _LARGE_MEGAPIXELS = 20.0  # a batch that fails above this failed for its pixels, else for its ids
 
 
@@ -75,7 +75,7 @@ class Renderer:
         self._params = params
         self.ceiling = Ceiling()
         self.requests = 0
-        self._doubts = 0
+        self._doubts: list[Fault] = []  # what it is when no picture ever comes
         self._any_good = False
         self._clear = False  # Figma has said itself that a render took too long
 
@@ -85,6 +85,7 @@ class Renderer:
         """Yields batches as they come. Raises Api's errors, when what was under way has ended."""
         waiting: deque[_Batch] = deque(self._packed(wanted))
         running: dict[asyncio.Task[Rendered | None], _Batch] = {}
+        suspects: list[Rendered] = []  # one node each, to blame if any other comes out well
         try:
             while waiting or running:
                 while waiting and len(running) < (_AT_ONCE if self.ceiling.proven else 1):
@@ -98,10 +99,18 @@ class Renderer:
                         self._learn(batch)
                         yield answer
                     elif len(batch.nodes) == 1:
-                        self._doubt_alone()
-                        yield Rendered(batch.kind, timed_out=(batch.nodes[0].id,))
+                        self.ceiling.proven = self._any_good  # the one to blame is found
+                        suspect = Rendered(batch.kind, timed_out=(batch.nodes[0].id,))
+                        if self._any_good or self._clear:
+                            yield suspect
+                        else:
+                            suspects.append(suspect)
                     else:
                         self._put_back(waiting, batch)
+            if suspects and self._doubts and not self._any_good and not self._clear:
+                raise self._doubts[0]
+            for suspect in suspects:
+                yield suspect
         finally:
             for task in running:
                 task.cancel()
@@ -150,18 +159,13 @@ class Renderer:
             waiting.insert(at, half)
 
     def _doubt(self, timeout: RenderTimeout) -> None:
-        """A 500 may be a render time-out, or Figma may be down. Raises Fault `figma_unavailable` when nothing
-        but 500s came."""
-        self._doubts += timeout.unclear
-        self._clear = self._clear or not timeout.unclear
-        if self._doubts >= _DOUBTS and not self._any_good:
-            raise Fault("figma_unavailable", "Figma failed to render anything at all.") from timeout
-
-    def _doubt_alone(self) -> None:
-        """A single node failed. Where that was a 500, and no other has ever succeeded, Figma may be down."""
-        if self._doubts and not self._any_good and not self._clear:
-            raise Fault("figma_unavailable", "Figma failed to render anything at all.")
-        self.ceiling.proven = self._any_good  # the one to blame is found
+        """Figma may be down, or refuse them all. Raises Fault when so many batches gave no picture."""
+        if timeout.instead is None:
+            self._clear = True
+            return
+        self._doubts.append(timeout.instead)
+        if len(self._doubts) >= _DOUBTS and not self._any_good and not self._clear:
+            raise timeout.instead
 
     def _halves(self, batch: _Batch) -> list[_Batch]:
         middle = len(batch.nodes) // 2

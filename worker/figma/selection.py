@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.figma.client import Api, Params
+from worker.figma.client import Api, Params, nobody_there
 from worker.figma.faults import Fault, TooLarge
 from worker.figma.options import MOST_NODES, ExportOptions, Select, matches
 
@@ -52,9 +52,15 @@ async def choose(api: Api, key: str, options: ExportOptions, params: Params) -> 
 
 
 async def by_id(api: Api, key: str, ids: Sequence[str], params: Params) -> Selection:
+    """A server that cannot tell of nodes may still draw them."""
     found: dict[str, Any] = {}
-    for at in range(0, len(ids), _IDS_A_REQUEST):
-        found |= await api.nodes(key, ids[at : at + _IDS_A_REQUEST], {**params, "depth": 1})
+    try:
+        for at in range(0, len(ids), _IDS_A_REQUEST):
+            found |= await api.nodes(key, ids[at : at + _IDS_A_REQUEST], {**params, "depth": 1})
+    except Fault as fault:
+        if not nobody_there(fault):
+            raise
+        return Selection(tuple(Node(node, "", "") for node in ids), ())
     documents = {node: _document(found.get(node)) for node in ids}
     return Selection(
         tuple(_node(document) for document in documents.values() if document is not None),
@@ -73,7 +79,7 @@ async def _by_globs(api: Api, key: str, select: Select, params: Params) -> list[
     nodes: dict[str, Node] = {}
     for page in chosen:
         document = await _page(api, key, str(page["id"]), params, deep=bool(select.components))
-        for node in _walk(document, str(page.get("name", "")), str(page.get("name", "")), hidden=False):
+        for node in _walk(document, str(page.get("name", ""))):
             if _fits(node, select) and (published is None or node.id in published):
                 nodes.setdefault(node.id, node)
     return list(nodes.values())
@@ -92,14 +98,17 @@ async def _page(api: Api, key: str, page_id: str, params: Params, *, deep: bool)
     return {}
 
 
-def _walk(document: Mapping[str, Any], page: str, path: str, *, hidden: bool) -> Iterator[Node]:
-    for child in document.get("children") or ():
-        if not isinstance(child, dict) or "id" not in child:
+def _walk(document: Mapping[str, Any], page: str) -> Iterator[Node]:
+    """The layers below, as they stand in the file; iterative, since files nest deeply."""
+    waiting = [(child, page, False) for child in reversed(document.get("children") or ())]
+    while waiting:
+        layer, above, hidden = waiting.pop()
+        if not isinstance(layer, dict) or "id" not in layer:
             continue
-        below = f"{path}/{child.get('name', '')}"
-        node = _node(child, page, below, hidden)
+        node = _node(layer, page, f"{above}/{layer.get('name', '')}", hidden)
         yield node
-        yield from _walk(child, page, below, hidden=node.hidden)
+        path = node.path or ""
+        waiting.extend((child, path, node.hidden) for child in reversed(layer.get("children") or ()))
 
 
 def _fits(node: Node, select: Select) -> bool:

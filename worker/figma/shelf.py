@@ -1,4 +1,4 @@
-"""What an export has stored so far, and how that survives an attempt: the job's checkpoint."""
+"""What a job has stored so far, and how that survives an attempt: the job's checkpoint."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ class Kept:
 
 
 class Shelf:
-    """Pictures by render key. `report` tells progress and checkpoint, one report after the other."""
+    """Pictures by key. `report` tells progress and checkpoint, one report after the other."""
 
     def __init__(self, source: str, context: Context, checkpoint: Any) -> None:
         self.kept: dict[str, Kept] = {}
@@ -33,7 +33,7 @@ class Shelf:
         self._context = context
         self._lock = asyncio.Lock()
         self._changed = False
-        if isinstance(checkpoint, Mapping) and checkpoint.get("source") == source:
+        if source_of(checkpoint) == source:
             self.kept = _read(checkpoint)
         self.resumed = len(self.kept)
 
@@ -42,14 +42,14 @@ class Shelf:
         self._changed = True
 
     @asynccontextmanager
-    async def reporting(self) -> AsyncIterator[None]:
+    async def reporting(self, phase: str) -> AsyncIterator[None]:
         """What the block keeps is reported as it goes, and once more when the block fails."""
 
         async def tell() -> None:
             while True:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 if self._changed:
-                    await self.report("export")
+                    await self.report(phase)
 
         telling = asyncio.create_task(tell())
         try:
@@ -95,7 +95,7 @@ def _read(checkpoint: Mapping[str, Any]) -> dict[str, Kept]:
     kept = {}
     for key, (name, folder, stored_as, size, digest, width, height, *remarks) in checkpoint["kept"].items():
         path = f"{checkpoint['folders'][folder]}/{stored_as}"
-        mime = MIMES[key.split("|")[1]]
+        mime = MIMES[name.rpartition(".")[2]]
         sha256 = base64.b85decode(digest).hex()
         kept[key] = Kept(Stored(name, mime, size, sha256, path, width, height), tuple(remarks))
     return kept

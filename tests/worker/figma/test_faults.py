@@ -105,7 +105,7 @@ async def test_each_refusal_has_its_code_and_verdict(
     fault = await studio.fault(PROVEN)
     assert fault.error.code == code
     assert isinstance(fault, GiveUp if final else RetryLater)
-    assert studio.renders() <= 8, "an outage is not asked a hundred times"
+    assert studio.renders() <= 10, "an outage is not asked a hundred times"
 
 
 @pytest.mark.parametrize("status", [500, 502, 503])
@@ -275,7 +275,7 @@ async def test_a_short_retry_after_is_waited_for_and_nothing_is_sent_before(
     assert second.at - first.at >= 0.5
 
 
-@pytest.mark.parametrize("after", ["120", "in an hour", None])
+@pytest.mark.parametrize("after", ["120", "in an hour", None, "soon"])
 async def test_a_long_retry_after_hands_the_job_back(studio: Studio, world: World, after: str | None) -> None:
     if after == "in an hour":
         after = (datetime.now(UTC) + timedelta(hours=1)).strftime("%a, %d %b %Y %H:%M:%S GMT")
@@ -284,7 +284,7 @@ async def test_a_long_retry_after_hands_the_job_back(studio: Studio, world: Worl
     outcome = await studio.outcome(PROVEN)
     assert isinstance(outcome, Postpone)
     assert "rate" in outcome.reason
-    least = {"120": 119, None: 59}.get(after, 3500)
+    least = {"120": 119, None: 7, "soon": 7}.get(after, 3500)
     assert timedelta(seconds=least) <= outcome.at - datetime.now(UTC) < timedelta(seconds=4300)
     before = len(world.requests(part="/v1/images/"))
     assert isinstance(await studio.outcome(PROVEN), Postpone), "nobody probes while the limit is used up"
