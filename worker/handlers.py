@@ -126,7 +126,7 @@ class Context:
     store: Callable[[File], Awaitable[Stored]] = _not_here
     # earlier(source): jobs whose result has this `source`, the newest first.
     earlier: Callable[[str], Awaitable[Sequence[Earlier]]] = _not_here
-    # adopt(file, name): a copy of an earlier job's file in this job's folder; None when it is gone.
+    # adopt(file, name): a file of an earlier attempt or job as one of this job's; None when it is gone.
     adopt: Callable[[Stored, str], Awaitable[Stored | None]] = _not_here
 
 

@@ -29,6 +29,7 @@ def object_names(names: Iterable[str]) -> list[str]:
 def _reduced(name: str, taken: set[str]) -> str:
     letters = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]
     plain = _NOT_TAKEN.sub("_", unicodedata.normalize("NFC", "".join(letters))).strip(" ")
+    plain = re.sub(r"\.{2,}", ".", plain)  # two dots are refused wherever they stand
     stem, dot, extension = plain.rpartition(".")
     if not dot or not 0 < len(extension) <= 16:
         stem, dot, extension = plain, "", ""
@@ -63,7 +64,10 @@ class Shelf:
         return Stored(file.name, file.mime, size, digest, path, file.width, file.height)
 
     async def adopt(self, file: Stored, name: str) -> Stored | None:
-        """A copy, made within Storage; None when the file is gone. Raises Unreachable, Refused."""
+        """A copy, made within Storage; None when the file is gone. What an earlier attempt has stored is the
+        job's own already. Raises Unreachable, Refused."""
+        if f"/{self._job.id}/" in file.path:
+            return replace(file, name=name)
         path = self._place(name)
         found: list[bool] = []
 

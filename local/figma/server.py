@@ -93,8 +93,8 @@ class _Api(_Handler):
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         path, world = unquote(parts.path), self.world
         if told := world.answer_for(path):
-            world.stopped.wait(told.hang_seconds)
             self.note(told.status)
+            world.stopped.wait(told.hang_seconds)
             return self.send(told.status, told.body, {"Content-Type": "application/json", **told.headers})
         try:
             body = json.dumps(self._answer(path, query)).encode()

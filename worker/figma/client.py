@@ -8,7 +8,7 @@ import itertools
 import json
 import logging
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,7 @@ class Access:
     url: str
     token: str
     timeout_seconds: float = 60  # for an answer to begin; Figma gives a render up after about 55
+    pause_seconds: float = 1  # before the first repetition of what may pass; longer before each that follows
 
     @property
     def name(self) -> str:
@@ -176,7 +177,7 @@ class Api:
 
     async def _persistently(self, tier: int, path: str, params: Params, take: Any, renders: bool) -> Any:
         cause: Exception
-        pauses, refusals, hangs, suspicions = itertools.islice(delays(1, 8), _TRIES - 1), 0, 0, 0
+        pauses, refusals, hangs, suspicions = itertools.islice(self._delays(), _TRIES - 1), 0, 0, 0
         while True:
             try:
                 async with asyncio.timeout(_LONGEST_SECONDS):
@@ -200,6 +201,9 @@ class Api:
                 raise Fault("figma_unavailable", f"Figma {reason}.") from cause
             log.info("Figma %s; again in %.1f s", reason, pause)
             await asyncio.sleep(pause)
+
+    def _delays(self) -> Iterator[float]:
+        return delays(self._access.pause_seconds, 8 * self._access.pause_seconds)
 
     def _heed(self, tier: int, refused: Refused, earlier: int) -> float:
         """Lets nobody ask before the time that a 429 names, or a guess that grows; returns the seconds."""

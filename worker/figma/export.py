@@ -11,7 +11,7 @@ from typing import Any
 from worker.figma.client import Api
 from worker.figma.download import DownloadFailed, Downloads, Expired
 from worker.figma.faults import Fault, RateLimited
-from worker.figma.gathering import all_of, end
+from worker.figma.gathering import end
 from worker.figma.naming import file_names
 from worker.figma.options import ExportOptions, is_version
 from worker.figma.pictures import MIMES, Size
@@ -24,7 +24,6 @@ from worker.handlers import Context, Done, Earlier, File, Job
 log = logging.getLogger(__name__)
 
 _UPLOADS_AT_ONCE = 8
-_COPIES_AT_ONCE = 16
 _DOWNSCALED_ABOVE = 32e6  # pixels: Figma makes larger pictures smaller, without a word (figma/rest-api-spec)
 _LASTING = ("missing", "invisible", "empty")  # reasons that the same version gives again
 _MOST_RESULT_BYTES = 500_000  # of the 1 MiB that result and artifact rows share
@@ -62,6 +61,7 @@ class _Export:
         self._version = await self._settle_version()
         self._source = f"{self._prefix}{self._version}"
         self._shelf = Shelf(self._source, self._context, self._job.checkpoint)
+        await self._shelf.resume()
         earlier: Sequence[Earlier] = ()
         if self._version and not options.force:
             earlier = await self._context.earlier(self._source)
@@ -141,19 +141,8 @@ class _Export:
                             file, _remarks(item)
                         )
         wanted = {render_key(node.id, kind) for node, kind in renders if self._is_open(node.id, kind)}
-        await self._adopt({key: (kept, self._names[key]) for key, kept in made.items() if key in wanted})
-
-    async def _adopt(self, files: Mapping[str, tuple[Kept, str]]) -> None:
-        free = asyncio.Semaphore(_COPIES_AT_ONCE)
-
-        async def one(key: str, kept: Kept, name: str) -> None:
-            async with free:
-                copy = await self._context.adopt(kept.file, name)
-            if copy is not None:
-                remarks = tuple(dict.fromkeys((*kept.remarks, "fromCache")))
-                self._shelf.keep(key, Kept(copy, remarks))
-
-        await all_of(one(key, kept, name) for key, (kept, name) in files.items())
+        found = {key: (kept, self._names[key]) for key, kept in made.items() if key in wanted}
+        await self._shelf.adopt(found, "fromCache")
 
     async def _same_again(self, earlier: Earlier) -> Done | None:
         """The very same job of the same version: its files and its result. None when a file is gone, or when
@@ -169,7 +158,7 @@ class _Export:
         }
         self._shelf.total = len(items) + len(result["skipped"])
         missing = [name for name in keys if keys[name] not in self._shelf.kept]
-        await self._adopt({keys[name]: (Kept(files[name]), name) for name in missing})
+        await self._shelf.adopt({keys[name]: (Kept(files[name]), name) for name in missing}, "fromCache")
         if any(key not in self._shelf.kept for key in keys.values()):
             return None
         await self._shelf.report("done")

@@ -25,6 +25,7 @@ async def fills(options: FillsOptions, job: Job, context: Context, api: Api, dow
     key = options.reference.key
     # A reference is a digest of the picture's bytes: it never becomes another picture.
     shelf = Shelf(f"{api.name}:{key}", context, job.checkpoint)
+    await shelf.resume()
     urls = await api.fills(key)
     wanted = await _wanted(options, key, api, urls)
     shelf.total = len(wanted)

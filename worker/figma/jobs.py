@@ -4,8 +4,9 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from worker.browser.shown import storable
 from worker.figma.client import Access, Api
 from worker.figma.comments import comments
 from worker.figma.download import Downloads
@@ -66,9 +67,12 @@ class Figma:
             try:
                 options = read(model, job.payload)
                 self._admit(options.reference.key)
-                return await work(options, job, context, self._api, self._downloads)
-            except (Fault, RateLimited) as fault:
-                return fault.outcome()
+                done = await work(options, job, context, self._api, self._downloads)
+                return Done(_storable(done.result), done.files)
+            except Fault as fault:
+                return Fault(fault.code, _storable(fault.message), **_storable(fault.details)).outcome()
+            except RateLimited as limited:
+                return limited.outcome()
 
         return handle
 
@@ -84,3 +88,15 @@ class Figma:
             raise Fault(
                 "figma_token_missing", "The worker has no Figma token: an operator must set FIGMA_API_TOKEN."
             )
+
+
+def _storable(value: Any) -> Any:
+    """Somebody's layer names may hold what Postgres does not take."""
+    match value:
+        case str():
+            return storable(value)
+        case dict():
+            return {name: _storable(entry) for name, entry in value.items()}
+        case list():
+            return [_storable(entry) for entry in value]
+    return value

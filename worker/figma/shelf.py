@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from worker.figma.gathering import all_of
 from worker.figma.pictures import MIMES
 from worker.handlers import Context, Stored
 
 _MOST_BYTES = 240_000  # a checkpoint has 256 KiB at most
 _PAUSE_SECONDS = 1.0  # between reports
+_COPIES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,27 @@ class Shelf:
         self._context = context
         self._lock = asyncio.Lock()
         self._changed = False
-        if source_of(checkpoint) == source:
-            self.kept = _read(checkpoint)
+        self._left = _read(checkpoint) if source_of(checkpoint) == source else {}
+        self.resumed = 0
+
+    async def resume(self) -> None:
+        """Takes up what an earlier attempt has stored: of this job, or of the failed one that it repeats."""
+        await self.adopt({key: (kept, kept.file.name) for key, kept in self._left.items()})
         self.resumed = len(self.kept)
+
+    async def adopt(self, files: Mapping[str, tuple[Kept, str]], remark: str | None = None) -> None:
+        """Keeps files of other attempts and jobs, each under a name of its own; those that are gone are not
+        kept."""
+        free = asyncio.Semaphore(_COPIES_AT_ONCE)
+
+        async def one(key: str, kept: Kept, name: str) -> None:
+            async with free:
+                file = await self._context.adopt(kept.file, name)
+            if file is not None:
+                more = (remark,) if remark else ()
+                self.keep(key, Kept(file, tuple(dict.fromkeys((*kept.remarks, *more)))))
+
+        await all_of(one(key, kept, name) for key, (kept, name) in files.items())
 
     def keep(self, key: str, kept: Kept) -> None:
         self.kept[key] = kept

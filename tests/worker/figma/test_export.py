@@ -246,7 +246,7 @@ async def test_other_options_are_other_pictures_and_equal_ones_are_taken_over(
 
 async def test_a_cached_file_that_is_gone_is_rendered_again(studio: Studio) -> None:
     await studio.done(PROVEN)
-    studio.storage.objects.pop("workspace/day/job/1/Hero.png")
+    studio.storage.objects.pop("workspace/day/1/1/Hero.png")
     done = await studio.done(PROVEN)
     assert len(done.files) == 3
     assert [item["nodeId"] for item in done.result["items"] if not item.get("fromCache")] == ["1:2"]

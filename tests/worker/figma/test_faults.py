@@ -119,7 +119,7 @@ async def test_a_hang_ends_in_a_retry(studio: Studio, world: World) -> None:
     async with open_figma(world, timeout_seconds=0.3) as figma:
         fault = await again(studio, figma).fault(PROVEN)
     assert isinstance(fault, RetryLater)
-    assert (fault.error.code, studio.renders()) == ("figma_unavailable", 0)
+    assert (fault.error.code, studio.renders()) == ("figma_unavailable", 2)
 
 
 async def test_a_token_that_figma_echoes_is_not_passed_on(
@@ -193,7 +193,7 @@ async def test_the_last_attempt_does_without_what_cannot_be_fetched(studio: Stud
 
 
 async def test_a_token_revoked_in_the_middle_keeps_what_is_stored(studio: Studio, world: World) -> None:
-    world.documents["manyiconsfile"] = many_icons("manyiconsfile", 250)
+    world.documents["manyiconsfile"] = many_icons("manyiconsfile", 130)
     payload = {"file": "manyiconsfile", "select": {"components": ["*"]}}
     world.answers.append(Answer("/v1/images/", 403, body("Token expired"), after=1, times=1000))
     fault = await studio.fault(payload)
@@ -201,8 +201,10 @@ async def test_a_token_revoked_in_the_middle_keeps_what_is_stored(studio: Studio
     assert fault.error.code == "figma_token_invalid"
     assert len(studio.storage.checkpoint["kept"]) == 100
     world.answers.clear()
+    studio.storage.job += 1  # the dead letter is run again: a new job, with the failed one's checkpoint
     done = await studio.done(payload)
-    assert (len(done.files), done.result["counts"]["resumed"]) == (250, 100)
+    assert (len(done.files), done.result["counts"]["resumed"], studio.storage.copies) == (130, 100, 100)
+    assert len({file.path.split("/")[2] for file in done.files}) == 1, "each job has files of its own"  # type: ignore[union-attr]
 
 
 async def test_a_killed_worker_loses_nothing_that_was_reported(
@@ -225,13 +227,13 @@ async def test_a_killed_worker_loses_nothing_that_was_reported(
 
 
 async def test_many_ids_and_one_poisoned_node_lose_that_node_alone(studio: Studio, world: World) -> None:
-    world.documents["manyiconsfile"] = many_icons("manyiconsfile", 200)
-    world.poison = {"10:77"}
+    world.documents["manyiconsfile"] = many_icons("manyiconsfile", 60)
+    world.poison = {"10:37"}
     payload = {"file": "manyiconsfile", "select": {"components": ["*"]}}
     done = await studio.done(payload)
-    assert len(done.files) == 199
-    assert [(one["nodeId"], one["reason"]) for one in done.result["skipped"]] == [("10:77", "render_timeout")]
-    assert studio.renders() <= 2 + 2 * 7
+    assert len(done.files) == 59
+    assert [(one["nodeId"], one["reason"]) for one in done.result["skipped"]] == [("10:37", "render_timeout")]
+    assert studio.renders() <= 1 + 2 * 6
     fault = await studio.fault({**payload, "onMissing": "fail", "force": True})
     assert isinstance(fault, GiveUp)
     assert fault.error.code == "figma_render_timeout"
@@ -239,16 +241,16 @@ async def test_many_ids_and_one_poisoned_node_lose_that_node_alone(studio: Studi
 
 @pytest.mark.parametrize("status", [400, 500])
 async def test_the_limit_of_a_render_is_learnt_once(studio: Studio, world: World, status: int) -> None:
-    world.documents["manyiconsfile"] = many_icons("manyiconsfile", 400)
+    world.documents["manyiconsfile"] = many_icons("manyiconsfile", 200)
     world.most_ids, world.timeout_status = 50, status
     done = await studio.done({"file": "manyiconsfile", "select": {"components": ["*"]}})
-    assert len(done.files) == 400
+    assert len(done.files) == 200
     wasted = 1 if status == 400 else 2
-    assert studio.renders() == 8 + wasted
+    assert studio.renders() == 4 + wasted
 
 
 async def test_large_nodes_are_packed_by_their_pixels(studio: Studio, world: World) -> None:
-    layers = [Layer(f"4:{n}", f"large-{n}", 2000, 2000) for n in range(30)]
+    layers = [Layer(f"4:{n}", f"large-{n}", 2000, 2000, picture_size=(20, 20)) for n in range(30)]
     world.documents["largelargelarge"] = Document("largelargelarge", "L", [page("P", *layers)])
     world.most_megapixels = 61
     done = await studio.done({"file": "largelargelarge", "nodeIds": [layer.id for layer in layers]})
@@ -268,11 +270,13 @@ async def test_one_node_that_only_gives_500_is_an_outage_not_a_poisoned_node(
 async def test_a_short_retry_after_is_waited_for_and_nothing_is_sent_before(
     studio: Studio, world: World
 ) -> None:
-    said = {"Retry-After": "0.5"}
+    world.limits.minute_seconds = 4.0
+    said = {"Retry-After": "1.2"}
     world.answers.append(Answer("/v1/images/", 429, body("Rate limit exceeded"), said))
-    assert len((await studio.done(PROVEN)).files) == 3
+    async with open_figma(world) as figma:
+        assert len((await again(studio, figma).done(PROVEN)).files) == 3
     first, second = world.requests(part="/v1/images/")
-    assert second.at - first.at >= 0.5
+    assert second.at - first.at >= 1.2
 
 
 @pytest.mark.parametrize("after", ["120", "in an hour", None, "soon"])
@@ -306,6 +310,7 @@ async def test_a_used_up_month_ends_the_job_and_says_what_would_help(studio: Stu
     assert f"{until:%Y-%m-%d}" in fault.error.message
 
 
+@pytest.mark.soak
 async def test_five_hundred_nodes_under_the_limit_meet_no_429(studio: Studio, world: World) -> None:
     world.documents["manyiconsfile"] = many_icons("manyiconsfile", 500)
     world.limits.per_minute = {1: 10, 2: 10, 3: 10}
@@ -318,13 +323,13 @@ async def test_five_hundred_nodes_under_the_limit_meet_no_429(studio: Studio, wo
 
 
 async def test_a_wrong_guess_of_the_limit_is_corrected_by_the_first_429(studio: Studio, world: World) -> None:
-    world.documents["manyiconsfile"] = many_icons("manyiconsfile", 300)
+    world.documents["manyiconsfile"] = many_icons("manyiconsfile", 80)
     world.limits.per_minute = {1: 4, 2: 10, 3: 10}
-    world.most_ids = 50
+    world.most_ids = 10
     guess = {1: 8, 2: 10, 3: 10}
     async with open_figma(world, per_minute=guess) as figma:
         outcome = await again(studio, figma).outcome(
             {"file": "manyiconsfile", "select": {"components": ["*"]}}
         )
     assert isinstance(outcome, Done | Postpone)
-    assert world.statuses()[429] <= 3
+    assert world.statuses()[429] == 1

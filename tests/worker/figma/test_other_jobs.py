@@ -41,6 +41,7 @@ async def test_a_file_too_large_for_one_answer_is_put_together_by_pages(studio: 
     assert done.result["assembled"] is True
 
 
+@pytest.mark.soak
 async def test_a_file_of_forty_thousand_nodes_is_read(studio: Studio, world: World) -> None:
     layers = [Layer(f"2:{n}", f"n{n}") for n in range(40_000)]
     world.documents["fortythousand"] = Document("fortythousand", "Large", [page("P", *layers)])
