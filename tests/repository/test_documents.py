@@ -23,9 +23,10 @@ from worker.browser.options.page import PageOptions
 from worker.browser.options.pdf import Paper, PdfOptions
 from worker.browser.options.reading import read
 from worker.browser.options.screenshot import ScreenshotOptions
-from worker.browser.schema import schema
+from worker.browser.schema import SCHEMA as BROWSER_SCHEMA
 from worker.browser.work import Kind
 from worker.figma import faults as figma
+from worker.figma.jobs import KINDS as FIGMA_KINDS
 from worker.figma.options import (
     CommentsOptions,
     ExportOptions,
@@ -35,6 +36,8 @@ from worker.figma.options import (
     Select,
     TokensOptions,
 )
+from worker.figma.options import read as read_figma
+from worker.figma.schema import SCHEMA as FIGMA_SCHEMA
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -201,7 +204,7 @@ def test_every_option_of_a_browser_job_is_documented_with_its_default(
 
 def test_the_schema_of_browser_jobs_is_what_the_worker_takes() -> None:
     """After a change: python -m worker.browser.schema > docs/browser.schema.json"""
-    assert json.loads((DOCS / "browser.schema.json").read_text()) == schema()
+    assert json.loads((DOCS / "browser.schema.json").read_text()) == BROWSER_SCHEMA
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.action)
@@ -209,10 +212,10 @@ def test_the_examples_of_browser_jobs_fit_the_schema_and_the_worker(kind: Kind[A
     text = (DOCS / "browser.md").read_text()
     jobs = [json.loads(line) for line in re.findall(r'^\{"type": .*\}$', text, re.MULTILINE)]
     (job,) = [job for job in jobs if job["type"] == f"browser.{kind.action}"]
-    jsonschema.validate(job, schema())
+    jsonschema.validate(job, BROWSER_SCHEMA)
     read(kind.model, job["payload"])
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**job, "payload": {**job["payload"], "colour": 1}}, schema())
+        jsonschema.validate({**job, "payload": {**job["payload"], "colour": 1}}, BROWSER_SCHEMA)
 
 
 def test_every_failure_of_a_browser_job_is_documented_with_its_verdict() -> None:
@@ -260,6 +263,24 @@ def _written(default: object) -> str | None:
     if isinstance(default, list):
         return ", ".join(map(str, default)) or "[]"
     return None if default is None else str(default)
+
+
+def test_the_schema_of_figma_jobs_is_what_the_worker_takes() -> None:
+    """After a change: python -m worker.figma.schema > docs/figma.schema.json"""
+    assert json.loads((DOCS / "figma.schema.json").read_text()) == FIGMA_SCHEMA
+
+
+@pytest.mark.parametrize("job_type", FIGMA_KINDS)
+def test_the_examples_of_figma_jobs_fit_the_schema_and_the_worker(job_type: str) -> None:
+    text = (DOCS / "figma.md").read_text()
+    jobs = [json.loads(line) for line in re.findall(r'^\{"type": .*\}$', text, re.MULTILINE)]
+    examples = [job for job in jobs if job["type"] == job_type]
+    assert examples
+    for job in examples:
+        jsonschema.validate(job, FIGMA_SCHEMA)
+        read_figma(FIGMA_KINDS[job_type][0], job["payload"])
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**job, "payload": {**job["payload"], "colour": 1}}, FIGMA_SCHEMA)
 
 
 def test_every_field_of_a_figma_selection_is_documented() -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -32,6 +32,13 @@ log = logging.getLogger(__name__)
 Options = TypeVar("Options", bound=FigmaOptions)
 Work = Callable[[Options, Job, Context, Api, Downloads], Awaitable[Done]]
 
+KINDS: Mapping[str, tuple[type[Any], Work[Any]]] = {
+    "figma.export": (ExportOptions, export),
+    "figma.file": (FileOptions, snapshot),
+    "figma.tokens": (TokensOptions, tokens),
+    "figma.fills": (FillsOptions, fills),
+    "figma.comments": (CommentsOptions, comments),
+}
 ANY_FILE = "*"
 
 
@@ -54,13 +61,8 @@ class Figma:
             yield cls(api, downloads, allowed, token=bool(access.token))
 
     def handlers(self) -> dict[str, Handler]:
-        return {
-            "figma.export": self._handler(ExportOptions, export),
-            "figma.file": self._handler(FileOptions, snapshot),
-            "figma.tokens": self._handler(TokensOptions, tokens),
-            "figma.fills": self._handler(FillsOptions, fills),
-            "figma.comments": self._handler(CommentsOptions, comments),
-        }
+        """By job type."""
+        return {job_type: self._handler(model, work) for job_type, (model, work) in KINDS.items()}
 
     def _handler(self, model: type[Options], work: Work[Options]) -> Handler:
         async def handle(job: Job, context: Context) -> Outcome:
