@@ -9,7 +9,7 @@ import json
 import logging
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,15 @@ class Api:
     def _shown(self, text: Any) -> str:
         plain = str(text)[:300]
         return plain.replace(self._access.token, "***") if self._access.token else plain
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Within it, what is not where Figma's documents have it is Figma's failure."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise Fault("figma_unavailable", "Figma answered JSON of another shape.") from error
 
 
 def nobody_there(fault: Fault) -> bool:

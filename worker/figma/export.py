@@ -342,7 +342,7 @@ def _counts(items: Sequence[Mapping[str, Any]], skipped: Sequence[Any]) -> dict[
 def _fitting(result: dict[str, Any]) -> dict[str, Any]:
     """Without the longest words where there are too many of them: the artifact rows have the names."""
     for name in ("path", "page", "name"):
-        if len(json.dumps(result, ensure_ascii=False).encode()) <= _MOST_RESULT_BYTES:
+        if len(json.dumps(result, ensure_ascii=False).encode(errors="replace")) <= _MOST_RESULT_BYTES:
             break
         for item in result["items"]:
             item.pop(name, None)

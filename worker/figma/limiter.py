@@ -26,7 +26,7 @@ class Limiter:
 
     def __init__(self, per_minute: Mapping[int, int], minute_seconds: float = 60.0) -> None:
         self._minute = minute_seconds
-        self._tiers = {tier: _Tier(most, minute_seconds * _MARGIN) for tier, most in per_minute.items()}
+        self._tiers = {tier: Line(most, minute_seconds * _MARGIN) for tier, most in per_minute.items()}
 
     async def take(self, tier: int) -> None:
         """Returns when a request of this tier may be sent. Raises RateLimited when that is too far off to
@@ -55,7 +55,9 @@ class Limiter:
         self._tiers[tier].refuse(time.monotonic(), seconds, _SPREAD_MINUTES * self._minute)
 
 
-class _Tier:
+class Line:
+    """One tier's requests. Knows no clock: moments are told, in seconds."""
+
     def __init__(self, most: int, window: float) -> None:
         self.taken: deque[float] = deque()  # moments of requests, ahead of now too
         self.blocked_until = 0.0

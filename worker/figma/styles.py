@@ -1,8 +1,9 @@
 """Figma's styles as design tokens, for files whose variables the API does not give out."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from worker.figma.client import Api
+from worker.figma.client import Api, reading
 from worker.figma.faults import Fault
 from worker.figma.variables import Token, TokenSet, colour, pixels
 
@@ -25,13 +26,18 @@ async def style_tokens(api: Api, key: str, version: str | None) -> TokenSet:
         if fault.code not in ("figma_scope_missing", "figma_forbidden", "figma_not_found"):
             raise
     found = await api.nodes(key, list(styles), {**params, "depth": 1})
+    with reading():
+        return TokenSet("styles", "default", True, tuple(_tokens(styles, found)))
+
+
+def _tokens(styles: Mapping[str, tuple[str, str]], found: Mapping[str, Any]) -> Iterable[Token]:
     tokens: dict[tuple[str, ...], Token] = {}
     for node_id, (name, description) in styles.items():
         document = (found.get(node_id) or {}).get("document") or {}
         path = tuple(part.strip().replace(".", "-") for part in name.split("/") if part.strip()) or (node_id,)
         for kind, value in _value(document):
             tokens[path] = Token(path, kind, value, None, description, {"id": node_id})
-    return TokenSet("styles", "default", True, tuple(tokens.values()))
+    return tokens.values()
 
 
 def _value(node: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from worker.figma.client import Api
+from worker.figma.client import Api, reading
 from worker.figma.css import stylesheet
 from worker.figma.download import Downloads
 from worker.figma.faults import Fault
@@ -29,7 +29,9 @@ async def tokens(
     sets: list[TokenSet] = []
     if source != "styles":
         try:
-            sets, problems = token_sets(await api.variables(key))
+            variables = await api.variables(key)
+            with reading():
+                sets, problems = token_sets(variables)
             source = "variables"
         except Fault as fault:
             if source == "variables" or fault.code not in _NOT_FOR_THIS_PLAN:

@@ -10,6 +10,7 @@ from local.figma import pictures
 from local.figma.documents import Document, Layer, many_icons, page
 from local.figma.world import World
 from tests.worker.figma.conftest import KEY, Studio
+from worker.figma.options import matches
 from worker.handlers import Done, GiveUp
 
 PROVEN = {"file": KEY, "nodeIds": ["1:8", "1:2", "1:4"]}
@@ -38,9 +39,8 @@ async def test_the_owners_proven_case_gives_one_picture_a_node(studio: Studio, w
     assert [asked.path for asked in world.requests()] == [
         f"/v1/files/{KEY}/meta", f"/v1/files/{KEY}/nodes", f"/v1/images/{KEY}",
     ]  # fmt: skip
-    assert (
-        studio.storage.progress[-1] == {"phase": "export", "done": 0, "total": 3} or studio.storage.progress
-    )
+    assert studio.storage.progress[0] == {"phase": "export", "done": 0, "total": 3}
+    assert studio.storage.progress[-1] == {"phase": "done", "done": 3, "total": 3}
 
 
 async def test_the_token_goes_to_the_api_and_nowhere_else(studio: Studio, world: World) -> None:
@@ -176,6 +176,18 @@ async def test_nodes_are_found_by_page_name_type_and_component(
     assert isinstance(outcome, Done)
     assert {item["nodeId"] for item in outcome.result["items"]} == set(ids)
     assert all(item["page"] in ("Parts", "Cover") for item in outcome.result["items"])
+
+
+async def test_hostile_globs_and_deep_files_take_no_longer_than_others(studio: Studio, world: World) -> None:
+    """A matcher that goes back would not end; one that calls itself would fall over."""
+    below = Layer("9:3000", "a" * 5000, 10, 10)
+    for number in range(300):
+        below = Layer(f"9:{number}", "a" * 5000, 10, 10, children=[below])
+    world.documents["deepdeepdeep"] = Document("deepdeepdeep", "Deep", [page("P", below)])
+    fault = await studio.fault({"file": "deepdeepdeep", "select": {"names": ["*a" * 140 + "*b"]}})
+    assert fault.error.code == "figma_nothing_exported"
+    assert matches("a[b]c", ["a[b]?"])
+    assert not matches("abc", ["a[b]c"])
 
 
 async def test_what_gives_no_picture_is_named(studio: Studio, world: World) -> None:

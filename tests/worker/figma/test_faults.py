@@ -267,6 +267,77 @@ async def test_one_node_that_only_gives_500_is_an_outage_not_a_poisoned_node(
     assert fault.error.code == "figma_unavailable"
 
 
+@pytest.mark.parametrize("node", ["1:8", "1:2", "1:4"])
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_node_that_cannot_be_drawn_is_found_wherever_it_stands(
+    studio: Studio, world: World, node: str, status: int
+) -> None:
+    world.poison, world.timeout_status = {node}, status
+    done = await studio.done(PROVEN)
+    assert [(one["nodeId"], one["reason"]) for one in done.result["skipped"]] == [(node, "render_timeout")]
+    assert len(done.files) == 2
+
+
+async def test_a_refusal_in_new_words_is_halved_before_it_is_believed(studio: Studio, world: World) -> None:
+    world.answers.append(Answer("/v1/images/", 400, body("We could not process these")))
+    assert len((await studio.done(PROVEN)).files) == 3
+
+
+@pytest.mark.parametrize("text", ["Rendering timed out", "Render time out", "Request timeout"])
+async def test_a_timeout_is_one_in_any_words(studio: Studio, world: World, text: str) -> None:
+    world.answers.append(Answer("/v1/images/", 200, b'{"err": "%s", "images": {}}' % text.encode()))
+    assert len((await studio.done(PROVEN)).files) == 3
+    assert studio.renders() == 3
+
+
+async def test_a_server_that_only_draws_will_do(studio: Studio, world: World) -> None:
+    """Figma's own 404 says that the file is not there; another's, that the request is not known."""
+    for part in ("/meta", f"/v1/files/{KEY}"):
+        world.answers.append(Answer(part, 404, HTML, times=9))
+    done = await studio.done(PROVEN)
+    assert [item["artifact"] for item in done.result["items"]] == [
+        "node-1-8.png", "node-1-2.png", "node-1-4.png",
+    ]  # fmt: skip
+    assert done.result["version"] == ""
+    assert done.result["source"] is None, "what has no version is nobody's cache"
+    world.asked.clear()
+    world.answers = [Answer("/v1/", 404, body("Not found"), times=9)]
+    assert (await studio.fault(PROVEN)).error.code == "figma_not_found"
+    assert len(world.asked) == 1
+
+
+async def test_a_file_whose_version_cannot_be_held_says_that_it_was_edited(
+    studio: Studio, world: World
+) -> None:
+    metas = [b'{"file": {"name": "x", "last_touched_at": "2026-11-0%dT10:00:00Z"}}' % day for day in (1, 2)]
+    world.answers = [Answer("/meta", 200, meta) for meta in metas]
+    done = await studio.done(PROVEN)
+    assert (done.result["editedMeanwhile"], done.result["source"]) == (True, None)
+    assert all("version" not in asked.query for asked in world.requests())
+
+
+@pytest.mark.parametrize("said", ["0", "0.0", "-5", ""])
+async def test_a_retry_after_that_says_nothing_is_no_reason_to_hurry(
+    studio: Studio, world: World, said: str
+) -> None:
+    refusal = Answer("/v1/images/", 429, body("Rate limit exceeded"), {"Retry-After": said}, times=999)
+    world.answers.append(refusal)
+    outcome = await studio.outcome(PROVEN)
+    assert isinstance(outcome, Postpone)
+    assert outcome.at > datetime.now(UTC) + timedelta(seconds=0.5)
+    assert studio.renders() == 1
+
+
+async def test_names_that_postgres_does_not_take_are_told_without_what_it_does_not(
+    studio: Studio, world: World
+) -> None:
+    layer = Layer("1:1", "a\0b\ud800c\r\nd", 10, 10)
+    world.documents["hostilenames2"] = Document("hostilenames2", "x", [page("P\0", layer)])
+    done = await studio.done({"file": "hostilenames2", "select": {}})
+    (item,) = done.result["items"]
+    assert (item["name"], item["page"], item["artifact"]) == ("ab?c\r\nd", "P", "a-b-c--d.png")
+
+
 async def test_a_short_retry_after_is_waited_for_and_nothing_is_sent_before(
     studio: Studio, world: World
 ) -> None:

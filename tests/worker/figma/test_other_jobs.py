@@ -12,7 +12,7 @@ from local.figma.documents import Document, Layer, page
 from local.figma.pictures import png
 from local.figma.world import Answer, World
 from tests.worker.figma.conftest import KEY, Studio
-from worker.handlers import Done, GiveUp
+from worker.handlers import Done, GiveUp, RetryLater
 
 TOO_LARGE = b'{"status": 400, "err": "Request too large. If applicable, filter by query params."}'
 
@@ -160,6 +160,39 @@ async def test_fills_are_fetched_as_they_were_uploaded(studio: Studio, world: Wo
     assert some.result["skipped"] == [{"imageRef": "0000000000", "reason": "missing"}]
     strict = {"file": KEY, "imageRefs": ["0000000000"], "onMissing": "fail"}
     assert (await studio.fault(strict, "figma.fills")).error.code == "figma_node_missing"
+
+
+async def test_fills_that_are_stored_are_not_fetched_again(studio: Studio, world: World) -> None:
+    document = world.documents[KEY]
+    document.fills = {"abcdef0123": png(30, 20, (1, 2, 3), "x"), "fedcba3210": gif()}
+    world.spoilt = {"fedcba3210": ["500"] * 6}
+    fault = await studio.fault({"file": KEY}, "figma.fills")
+    assert isinstance(fault, RetryLater)
+    assert fault.error.code == "figma_download_failed"
+    world.asked.clear()
+    done = await studio.done({"file": KEY}, "figma.fills")
+    assert [asked.path.rpartition("/")[2] for asked in world.requests("images")] == ["fedcba3210"]
+    assert (len(done.files), done.result["counts"]["resumed"]) == (2, 1)
+
+
+async def test_a_fill_that_is_no_picture_is_named(studio: Studio, world: World) -> None:
+    document = world.documents[KEY]
+    document.fills = {"abcdef0123": png(30, 20, (1, 2, 3), "x"), "fedcba3210": b"none"}
+    done = await studio.done({"file": KEY}, "figma.fills")
+    assert done.result["skipped"] == [{"imageRef": "fedcba3210", "reason": "bad_image"}]
+    fault = await studio.fault({"file": KEY, "onMissing": "fail"}, "figma.fills")
+    assert fault.error.code == "figma_bad_image"
+
+
+@pytest.mark.parametrize(
+    "meta", ["7", '{"variables": {"V:1": 3}}', '{"variableCollections": {"C": {"modes": [1]}}}']
+)
+async def test_variables_of_another_shape_are_no_bug_of_ours(studio: Studio, world: World, meta: str) -> None:
+    answer = f'{{"status": 200, "error": false, "meta": {meta}}}'.encode()
+    world.answers.append(Answer("/variables/local", 200, answer, times=9))
+    fault = await studio.fault({"file": KEY}, "figma.tokens")
+    assert isinstance(fault, RetryLater)
+    assert fault.error.code == "figma_unavailable"
 
 
 def comment(number: int, parent: int | None = None, resolved: str | None = None) -> dict[str, Any]:

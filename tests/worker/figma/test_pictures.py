@@ -78,6 +78,28 @@ BOMB = '<!DOCTYPE svg [<!ENTITY a "aaaa">]><svg xmlns="http://www.w3.org/2000/sv
 SVG = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
 
+def test_an_svg_may_name_the_document_type_that_all_have(tmp_path: Path) -> None:
+    doctype = (
+        '<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">'
+    )
+    (tmp_path / "file").write_text(f'<?xml version="1.0"?>{doctype}<svg {SVG} width="3" height="2"/>')
+    assert check(tmp_path / "file", "svg") == Size(3, 2)
+
+
+def test_a_picture_that_unpacks_to_more_than_memory_is_refused(tmp_path: Path) -> None:
+    head = b"GIF89a" + struct.pack("<HH", 65535, 65535) + b"\0\0\0"
+    (tmp_path / "file").write_bytes(head + b"\x2c" + struct.pack("<HHHH", 0, 0, 65535, 65535) + b"\0\x02\0;")
+    with pytest.raises(BadPicture):
+        check(tmp_path / "file", "gif")
+
+
+def test_names_of_nodes_deep_in_instances_stay_short_and_apart() -> None:
+    deep = ["I" + ";".join(f"{n}:{n}" for n in range(100, 125)) + f";9:{end}" for end in range(2)]
+    found = file_names([(Node(node, "x" * 200, "FRAME"), "png", 1.0) for node in deep], "{name}.{ext}")
+    assert len(set(found)) == 2
+    assert all(len(name.encode()) <= 124 and name.startswith("xx") for name in found)
+
+
 def test_an_svg_with_entities_of_its_own_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text(BOMB)
     with pytest.raises(BadPicture):
