@@ -32,8 +32,9 @@ begin
   with written as (
     insert into public.jobs (id, workspace_id, type, payload, executor_id, priority, max_attempts, backoff_seconds, backoff_max_seconds, blocked_by,
       next_run_at, idempotency_key, created_by, trace_id)
-    select r.id, home, r.type, r.payload, r.executor_id, r.priority, r.max_attempts, r.backoff_seconds, r.backoff_max_seconds, coalesce(r.blocked_by, 0),
-           greatest(r.run_at, now()), r.idempotency_key, auth.uid(), r.trace_id
+    select r.id, home, r.type, r.payload, r.executor_id,
+           least(greatest(r.priority, -1), 10),  -- a huge one breaks the constraint, which names it, and no cast
+           r.max_attempts, r.backoff_seconds, r.backoff_max_seconds, coalesce(r.blocked_by, 0), greatest(r.run_at, now()), r.idempotency_key, auth.uid(), r.trace_id
       from unnest(requests) as r
     on conflict do nothing returning id)
   select array_agg(w.id) into fresh from written w;

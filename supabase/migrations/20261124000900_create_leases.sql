@@ -188,6 +188,8 @@ begin
   perform sidejob.require_lease_seconds(claim_jobs.lease_seconds);
   if wanted is null or wanted not between 1 and 1000 then
     perform sidejob.refuse('SJ100', 'max_jobs: must be 1 to 1000', 'Claim as many as you have hands for.');
+  elsif claim_jobs.executor_id is null then
+    perform sidejob.refuse('SJ100', 'executor_id: must not be null', 'Leave it out for the executor named default.');
   end if;
   -- Who claims under limits holds them until the commit, so that two together cannot pass one; all at once and in order, so that
   -- two cannot wait for each other.
