@@ -164,6 +164,9 @@ async def test_an_answer_ends_where_it_says(answer: bytes, end: bytes, stays: bo
         b"GET http://127.0.0.1:%(port)d/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST http://127.0.0.1:%(port)d/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"POST http://127.0.0.1:%(port)d/ HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET http://127.0.0.1:%(port)d/ HTTP/1.1\r\nX: a\nHost: inside\r\n\r\n",
+        b"GET http://127.0.0.1:%(port)d/ HTTP/1.1\r\nX: a\rHost: inside\r\n\r\n",
+        b"GET http://127.0.0.1:%(port)d/ HTTP/1.1\r\nX: a\r\n Content-Length: 5\r\n\r\n",
     ],
 )
 async def test_what_is_no_plain_request_gets_no_answer(request_: bytes) -> None:
@@ -235,6 +238,15 @@ async def test_requests_and_bytes_of_a_job_are_limited() -> None:
         assert len(await ask(door, get(server.origin + "/"))) < 100_000
         assert door.over is not None
         assert door.over.final
+
+
+async def test_a_door_leads_to_no_door() -> None:
+    async with opened() as door, opened() as neighbour:
+        for each in (door, neighbour):
+            assert await ask(door, get(each.url + "/")) == b""
+            tunnel = f"CONNECT {each.url.removeprefix('http://')} HTTP/1.1\r\n\r\n".encode()
+            assert (await ask(door, tunnel)).startswith(b"HTTP/1.1 403")
+        assert (neighbour.requests, neighbour.refused.total()) == (0, 0)
 
 
 async def test_a_closed_door_leads_nowhere() -> None:

@@ -1,11 +1,15 @@
 """Each option of `browser.screenshot`, checked by the pixels that it changes."""
 
+from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 
 from tests.worker.conftest import Camera
 from tests.worker.site import BLACK, BLUE, GREEN, RED, WHITE
+from worker.browser.egress.proxy import Egress
+from worker.browser.targets import Target, Targets
 
 
 async def test_a_page_is_shown_at_the_usual_size(camera: Camera) -> None:
@@ -268,6 +272,25 @@ async def test_http_auth_opens_a_protected_page(camera: Camera) -> None:
     assert (await camera.shoot({"url": "/protected", "httpAuth": auth})).at(50, 50) == RED
     code, outcome = await camera.fault({"url": "/protected"})
     assert (code, outcome.error.details["status"]) == ("http_status", 401)
+
+
+class _Moved(Targets):
+    """Knows one name, on the port that its scheme implies, and finds it where the tests' site is."""
+
+    def __init__(self, site_origin: str) -> None:
+        super().__init__()
+        self._port = int(site_origin.rpartition(":")[2])
+
+    async def locate(self, target: Target) -> Target:
+        assert target.origin == "http://usual.test:80"
+        return replace(target, port=self._port, addresses=(IPv4Address("127.0.0.1"),), allowed=True)
+
+
+async def test_http_auth_reaches_a_page_on_the_usual_port(camera: Camera) -> None:
+    camera._egress = Egress(_Moved(camera.site.origin))
+    auth = {"username": "ann", "password": "lupine"}
+    shot = await camera.shoot({"url": "http://usual.test/protected", "httpAuth": auth})
+    assert shot.at(50, 50) == RED
 
 
 async def test_blocked_resources_and_urls_are_not_fetched(camera: Camera) -> None:

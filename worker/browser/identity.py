@@ -37,7 +37,7 @@ async def of(options: PageOptions, target: Target | None, engine: Engine) -> dic
     }
     chosen |= {key: value for key, value in wished.items() if value is not None}
     if options.http_auth is not None and target is not None:
-        chosen["http_credentials"] = {**options.http_auth.model_dump(), "origin": target.origin}
+        chosen["http_credentials"] = {**options.http_auth.model_dump(), "origin": target.web_origin}
     if options.geolocation is not None:
         chosen |= {"geolocation": options.geolocation.model_dump(), "permissions": ["geolocation"]}
     if options.storage_state is not None:

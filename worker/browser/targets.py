@@ -29,6 +29,12 @@ class Target:
     addresses: tuple[IPAddress, ...] = ()  # where it is, once it was looked up; each of them was checked
     allowed: bool = False  # by name, in spite of a private address
 
+    @property
+    def web_origin(self) -> str:
+        """As browsers write it: without the port that the scheme implies (WHATWG HTML, origin)."""
+        scheme, usual = self.origin.partition(":")[0], {"http": ":80", "https": ":443"}
+        return self.origin.removesuffix(usual[scheme])
+
 
 def parse(url: str) -> Target:
     """Raises Fault `invalid_url`, `blocked_scheme`, or `blocked_address` for a private address oddly

@@ -56,6 +56,19 @@ MARKUP: dict[str, Way] = {
     "link-prefetch": Way("<link rel=prefetch href='{hit}'>"),
     "link-preconnect": Way("<link rel=preconnect href='http://{host}:{port}'>", server="tcp"),
     "link-header": Way(headers={"Link": "<{hit}>; rel=preload; as=image"}),
+    "svg-script": Way("<svg><script href='{hit}'></script></svg>"),
+    "svg-pattern-document": Way(
+        "<object type='image/svg+xml' data=\"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'><image href='{hit}'/></svg>\"></object>"
+    ),
+    "base-href": Way("<base href='{hit}'><img src='?x'>"),
+    "link-preload-fetch": Way("<link rel=preload as=fetch crossorigin href='{hit}'>"),
+    "video-source": Way("<video><source src='{hit}' type=video/mp4></video>"),
+    "img-attributionsrc": Way("<img attributionsrc='{hit}' src='data:,'>"),
+    "import-map": Way(
+        '<script type=importmap>{{"imports": {{"x": "{hit}"}}}}</script><script type=module>import \'x\'</script>'
+    ),
+    "json-module": Way("<script type=module>import d from '{hit}' with {{type: 'json'}}</script>"),
+    "css-module": Way("<script type=module>import d from '{hit}' with {{type: 'css'}}</script>"),
 }
 
 STYLES: dict[str, Way] = {
@@ -69,6 +82,18 @@ STYLES: dict[str, Way] = {
     "css-shape": _style(".x {{ float: left; width: 9px; height: 9px; shape-outside: url({hit}) }}"),
     "css-image-set": _style(".x {{ background: image-set(url({hit}) 1x) }}"),
     "css-svg-filter": _style(".x {{ filter: url({hit}#f) }}"),
+    "css-cursor": _style(".x {{ cursor: url({hit}), auto; position: fixed; inset: 0 }}"),
+    "css-property-later": _script("document.body.style.background = 'url({hit})'"),
+    "css-constructed": _script(
+        "const s = new CSSStyleSheet(); s.replaceSync('body {{ background: url({hit}) }}'); document.adoptedStyleSheets = [s]"
+    ),
+    "css-animation": _style(
+        "@keyframes k {{ from {{ background: url({hit}) }} to {{ background: url({hit}) }} }} .x {{ animation: k 60s }}"
+    ),
+    "css-print-frame": Way(
+        '<iframe srcdoc="<style>@media print {{ body {{ background: url({hit}) }} }}</style>x"></iframe>',
+        kind="browser.pdf",
+    ),
 }
 
 FRAMES: dict[str, Way] = {
@@ -87,6 +112,16 @@ FRAMES: dict[str, Way] = {
         "<iframe name=f></iframe><form method=post action='{hit}' target=f></form><script>document.forms[0].submit()</script>"
     ),
     "frame-meta": Way("<iframe srcdoc=\"<meta http-equiv=refresh content='0; url={hit}'>\"></iframe>"),
+    "frame-object-embed": Way("<object data=\"data:text/html,<iframe src='{hit}'></iframe>\"></object>"),
+    "frame-nested": Way(
+        "<iframe srcdoc=\"<iframe srcdoc=&quot;<img src='{hit}'>&quot;></iframe>\"></iframe>"
+    ),
+    "frame-document-write": _script(
+        "const f = document.createElement('iframe'); document.body.append(f); f.contentDocument.write('<img src=\"{hit}\">'); f.contentDocument.close()"
+    ),
+    "frame-window-open-self": _script(
+        "const f = document.createElement('iframe'); f.name = 'n'; document.body.append(f); open('{hit}', 'n')"
+    ),
 }
 
 NAVIGATION: dict[str, Way] = {
@@ -100,12 +135,18 @@ NAVIGATION: dict[str, Way] = {
     "go-popup": _script("open('{hit}')"),
     "go-popup-blank": _script("open('about:blank').location = '{hit}'"),
     "go-popup-opener": Way("<a target=_blank rel=opener href='{hit}'>x</a><script>document.querySelector('a').click()</script>"),
+    "go-history": Way("<script>navigation.navigate('{hit}')</script>", kills_page=True),
+    "go-button": Way("<form><button formaction='{hit}'></button></form><script>document.querySelector('button').click()</script>", kills_page=True),
 }  # fmt: skip
 
 REDIRECTS: dict[str, Way] = {
     f"redirect-{status}": Way(f"<img src='{{site}}/redirect/{status}/{{name}}'>")
     for status in (301, 302, 303, 307, 308)
 } | {
+    "event-source-redirect": _script("new EventSource('{site}/redirect/307/{name}')"),
+    "worker-redirect": _script(
+        "new Worker(URL.createObjectURL(new Blob([\"importScripts('{site}/redirect/302/{name}')\"])))"
+    ),
     "redirect-fetch": _script(
         "fetch('{site}/redirect/307/{name}', {{method: 'POST', mode: 'no-cors', body: 'x'}})"
     ),
@@ -148,6 +189,15 @@ SCRIPTS: dict[str, Way] = {
         " await a.addIceCandidate({{candidate: 'candidate:1 1 udp 2130706431 {host} {port} typ host', sdpMid: '0'}}) }})()</script>",
         server="udp",
     ),
+    "fetch-later": _script("try {{ fetchLater('{hit}', {{activateAfter: 0}}) }} catch {{ }}"),
+    "fetch-request": _script("fetch(new Request('{hit}', {{mode: 'no-cors', priority: 'high', cache: 'reload'}}))"),
+    "fetch-stream": _script("fetch('{hit}', {{method: 'POST', mode: 'cors', headers: {{'x-y': 'z'}}}}).catch(() => {{}})"),
+    "worker-socket": Way("<body><script>new Worker(URL.createObjectURL(new Blob([\"new WebSocket('ws://{host}:{port}/')\"])))</script>", server="tcp"),
+    "worker-nested": _script("new Worker(URL.createObjectURL(new Blob([\"new Worker(URL.createObjectURL(new Blob(['fetch(`{hit}`, {{mode: `no-cors`}})'])))\"])))"),
+    "web-socket-localhost": Way("<body><script>new WebSocket('ws://localhost:{port}/')</script>", server="tcp"),
+    "rtc-turn-tls": Way("<body><script>const p = new RTCPeerConnection({{iceServers: [{{urls: 'turns:{host}:{port}', username: 'a', credential: 'b'}}]}}); p.createDataChannel('x'); p.createOffer().then(o => p.setLocalDescription(o))</script>", server="tcp"),
+    "rtc-turn-udp": Way("<body><script>const p = new RTCPeerConnection({{iceServers: [{{urls: 'turn:{host}:{port}?transport=udp', username: 'a', credential: 'b'}}]}}); p.createDataChannel('x'); p.createOffer().then(o => p.setLocalDescription(o))</script>", server="udp"),
+    "wasm-stream": _script("WebAssembly.instantiateStreaming(fetch('{hit}', {{mode: 'no-cors'}})).catch(() => {{}})"),
 }  # fmt: skip
 
 POLICIES: dict[str, Way] = {
@@ -163,6 +213,10 @@ POLICIES: dict[str, Way] = {
     "speculation-prerender": Way(
         '<script type=speculationrules>{{"prerender": [{{"urls": ["{hit}"], "eagerness": "immediate"}}]}}</script>'
     ),
+    "meta-csp-report": Way(
+        "<meta http-equiv=Content-Security-Policy content=\"script-src 'none'\"><iframe src='{hit}'></iframe>"
+    ),
+    "speculation-header": Way(headers={"Speculation-Rules": '"{hit}"'}),
 }
 
 PAYLOADS: dict[str, Way] = {
@@ -177,6 +231,15 @@ PAYLOADS: dict[str, Way] = {
         kind="browser.pdf",
     ),
     "print-media": Way("<link rel=stylesheet media=print href='{hit}'>", kind="browser.pdf"),
+    "payload-html-frame": Way(
+        payload={"html": "<iframe src=\"data:text/html,<script src='{hit}'></script>\"></iframe>"}
+    ),
+    "payload-html-refresh": Way(
+        payload={"html": "<iframe srcdoc=\"<meta http-equiv=refresh content='0; url={hit}'>\"></iframe>"}
+    ),
+    "payload-css-import": Way(
+        payload={"css": ".y {{ background: url({hit}) }} body {{ border-image: url({hit}) 9 }}"}
+    ),
 }
 
 # The same place in other words. `{other}` is put for the host.

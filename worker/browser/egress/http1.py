@@ -94,6 +94,8 @@ def answer(head: bytes) -> Answer:
 def request(head: bytes) -> Request:
     """Raises NotHttp."""
     lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    if any(b"\r" in line or b"\n" in line or line[:1] in (b" ", b"\t") for line in lines):
+        raise NotHttp("a line that servers may read as two, or two as one")
     try:
         method, target, version = lines[0].decode("latin-1").split(" ")
     except ValueError:
