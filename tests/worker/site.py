@@ -28,6 +28,14 @@ new IntersectionObserver((entries, watch) => {
 }).observe(late);
 </script>"""
 
+# The page does not scroll; a box in it does, with a lazy picture at its end.
+BOXED = """<!doctype html><title>Boxed</title><style>
+  html, body { margin: 0; height: 100%; overflow: hidden } main { display: flex; flex-direction: column; height: 100vh }
+  header { height: 100px; background: green } #box { flex: 1; min-height: 0; overflow: auto }
+</style><main><header></header><div id=box><div style="height: 3900px; background: red"></div>
+<img src=/blue.svg loading=lazy width=100 height=100 style="display: block"></div></main>"""
+FIXED = BOXED.replace("main {", "main { position: fixed; inset: 0;")
+
 # Each wish of the visitor paints its own square.
 WISHES = """<!doctype html><title>Wishes</title><style>
   body { margin: 0; background: white } div { width: 100px; height: 100px; background: red }
@@ -55,6 +63,8 @@ PAGES = {
     "/squares": SQUARES,
     "/tall": TALL,
     "/lazy": LAZY,
+    "/boxed": BOXED,
+    "/fixed": FIXED,
     "/wishes": WISHES,
     "/moving": MOVING,
     "/strict": SQUARES.replace("<style>", "<style>").replace("Squares", "Strict"),
@@ -92,6 +102,8 @@ PAGES = {
     "addEventListener('scroll', () => { const d = document.createElement('div'); d.style.height = '5000px';"
     " document.body.append(d) })</script>",
     "/hostile/tall": "<!doctype html><title>Tall</title><div style='height: 1000000px; background: red'></div>",
+    "/kept": SQUARES + "<img src=/kept.svg>",
+    "/worker.js": "",
     "/bare": "<!doctype html><title>Bare</title><style>html, body { margin: 0 }</style>"
     "<div style='width: 100px; height: 100px; background: red'></div>",
 }
@@ -178,6 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
     def svg(self) -> None:
         self.send(200, BLUE_SVG, {"Content-Type": "image/svg+xml"})
 
+    def kept_svg(self) -> None:
+        self.send(200, BLUE_SVG, {"Content-Type": "image/svg+xml", "Cache-Control": "max-age=600"})
+
     def slow_svg(self) -> None:
         time.sleep(0.3)
         self.svg()
@@ -217,6 +232,7 @@ _AWKWARD: dict[str, Callable[[_Handler], None]] = {
     "/hang": _Handler.hang,
     "/blue.svg": _Handler.svg,
     "/slow.svg": _Handler.slow_svg,
+    "/kept.svg": _Handler.kept_svg,
     "/cut": _Handler.cut,
     "/loop": lambda self: self.to("/loop"),
     "/hop": lambda self: self.to("/hop/again", 301),

@@ -119,6 +119,14 @@ async def test_scrolling_brings_lazy_content(camera: Camera) -> None:
     assert (await camera.shoot({**options, "scroll": False})).at(50, 4050) == WHITE
 
 
+@pytest.mark.parametrize("page", ["/boxed", "/fixed"])
+async def test_a_page_that_scrolls_in_a_box_is_shown_whole(camera: Camera, page: str) -> None:
+    shot = await camera.shoot({"url": page, "fullPage": True})
+    assert shot.size == (1280, 4100)
+    assert (shot.at(50, 50), shot.at(50, 3000), shot.at(50, 4050)) == (GREEN, RED, BLUE)
+    assert (await camera.shoot({"url": page})).size == (1280, 720)
+
+
 async def test_quality_changes_the_size_of_the_file(camera: Camera) -> None:
     for image_format in ("jpeg", "webp"):
         html = "<body style='background: repeating-conic-gradient(red 0 9deg, blue 9deg 18deg)'>"
@@ -344,9 +352,21 @@ async def test_an_error_page_can_be_wanted(camera: Camera) -> None:
     assert code == "http_status"
 
 
+LEAVE = """
+  document.cookie = 'left=1'; localStorage.left = 1; sessionStorage.left = 1; name = 'left';
+  await (await caches.open('left')).put('/left', new Response('1'));
+  await new Promise(done => { indexedDB.open('left').onsuccess = done });
+  await navigator.serviceWorker.register('/worker.js').catch(() => {});"""
+FIND = """document.title = [document.cookie, localStorage.length, sessionStorage.length, name,
+  (await caches.keys()).length, (await indexedDB.databases()).length,
+  (await navigator.serviceWorker.getRegistrations()).length].join()"""
+
+
 async def test_a_job_leaves_nothing_to_the_next(camera: Camera) -> None:
-    await camera.shoot({"url": "/squares", "js": "document.cookie = 'left=1'; localStorage.left = '1'"})
-    shot = await camera.shoot(
-        {"url": "/squares?next", "js": "document.title = document.cookie + localStorage.left"}
-    )
-    assert shot.result["title"] == "undefined"
+    found = (await camera.shoot({"url": "/kept", "js": LEAVE + FIND})).result["title"]
+    assert found == "left=1,1,1,left,1,1,0", "what is left is there, but for the service worker"
+    asked = len(camera.site.asked("/kept.svg"))
+    assert (await camera.shoot({"url": "/kept", "js": FIND})).result["title"] == ",0,0,,0,0,0"
+    assert len(camera.site.asked("/kept.svg")) == asked + 1, "nor is it in a cache"
+    await camera.shoot({"url": "/protected", "httpAuth": {"username": "ann", "password": "lupine"}})
+    assert (await camera.fault({"url": "/protected"}))[0] == "http_status"

@@ -56,6 +56,26 @@ SETTLE = """async ({fonts, images, everywhere, freeze, ms, scripted}) => {
     load: Math.round(entry.loadEventEnd)} : {}};
 }""".replace("%s", FREEZE)
 
+# Many an application scrolls a box that fills its window. The tallest such box, and all around it, gets the
+# room that it needs, so that the page itself is as high as its content.
+UNROLL = """() => {
+  if (document.documentElement.scrollHeight > innerHeight + 1) return;
+  let tallest = null;
+  for (const box of document.querySelectorAll('body, body *')) {
+    const fills = box.clientHeight >= innerHeight / 2 && box.clientWidth >= innerWidth / 2;
+    if (!fills || box.scrollHeight <= box.clientHeight + 1) continue;
+    if (tallest && tallest.scrollHeight >= box.scrollHeight) continue;
+    if (/auto|scroll|overlay/.test(getComputedStyle(box).overflowY)) tallest = box;
+  }
+  const room = {height: 'auto', 'max-height': 'none', bottom: 'auto', overflow: 'visible'};
+  for (let box = tallest; box; box = box.parentElement) {
+    const fixed = getComputedStyle(box).position === 'fixed' ? {position: 'absolute'} : {};
+    for (const [name, value] of Object.entries({...room, ...fixed})) {
+      box.style.setProperty(name, value, 'important');
+    }
+  }
+}"""
+
 # One step down; answers whether there is more below.
 SCROLL_STEP = """step => {
   window.scrollTo({top: step * innerHeight, behavior: 'instant'});

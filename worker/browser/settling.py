@@ -161,6 +161,7 @@ class Settling:
     async def _scroll_through(self) -> None:
         try:
             async with asyncio.timeout(_SCROLL_SECONDS):
+                await self._page.evaluate(scripts.UNROLL)
                 for step in range(1, _SCROLL_STEPS):
                     if not await self._page.evaluate(scripts.SCROLL_STEP, step):
                         break

@@ -180,6 +180,7 @@ async def unguarded(browser: Browser, place: Inside, pages: Site, name: str) -> 
         if "js" in way.payload:
             await page.evaluate(f"async () => {{ {way.payload['js'].format(**words)} }}")
         if way.kind == "browser.pdf":
+            await page.wait_for_load_state()
             await page.pdf()
         if name == "beacon-pagehide":
             await page.goto("about:blank")
