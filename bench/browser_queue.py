@@ -21,7 +21,7 @@ from bench.stack import FUNCTIONS_URL, SUPABASE_URL, client, database, fetch
 from worker.browser import memory
 from worker.browser.launching import Launch
 
-SLOTS = 2
+SLOTS = 3  # the default on two cores
 FEW, MANY = 50, 500
 BATCH = 60  # of the rate: a round of each way
 ROUNDS = 3
