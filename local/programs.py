@@ -187,9 +187,11 @@ def worker(layout: Layout, env: Mapping[str, str], index: int) -> Program:
         "BROWSER_ALLOW_ORIGINS": ",".join(filter(None, origins)),
         "PYTHONPATH": str(REPOSITORY),
     }
-    if not environment.get("FIGMA_API_TOKEN"):
+    if not environment.get("FIGMA_API_TOKEN"):  # its own Figma, or another that FIGMA_API_URL names
         environment["FIGMA_API_TOKEN"] = TOKEN
-        environment.setdefault("FIGMA_API_URL", f"http://127.0.0.1:{layout.figma_port}")
+        environment["FIGMA_API_URL"] = (
+            environment.get("FIGMA_API_URL") or f"http://127.0.0.1:{layout.figma_port}"
+        )
     if setup.CHROMIUM_FILE.exists():
         environment.setdefault("BROWSER_EXECUTABLE", setup.CHROMIUM_FILE.read_text().strip())
     ready = f"http://127.0.0.1:{health}/readyz"

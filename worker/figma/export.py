@@ -18,7 +18,7 @@ from worker.figma.pictures import MIMES, Size
 from worker.figma.rendering import Renderer
 from worker.figma.sanitize import sanitize
 from worker.figma.selection import Node, Selection, choose
-from worker.figma.shelf import Kept, Shelf, source_of
+from worker.figma.shelf import Kept, Shelf, node_of, render_key, source_of
 from worker.handlers import Context, Done, Earlier, File, Job
 
 log = logging.getLogger(__name__)
@@ -29,10 +29,6 @@ _LASTING = ("missing", "invisible", "empty")  # reasons that the same version gi
 _MOST_RESULT_BYTES = 500_000  # of the 1 MiB that result and artifact rows share
 
 Kind = tuple[str, float]
-
-
-def render_key(node_id: str, kind: Kind) -> str:
-    return f"{node_id}|{kind[0]}|{kind[1]:g}"
 
 
 async def export(options: ExportOptions, job: Job, context: Context, api: Api, downloads: Downloads) -> Done:
@@ -60,7 +56,7 @@ class _Export:
         options = self._options
         self._version = await self._settle_version()
         self._source = f"{self._prefix}{self._version}"
-        self._shelf = Shelf(self._source, self._context, self._job.checkpoint)
+        self._shelf = Shelf(self._source, self._context, self._job.checkpoint, len(options.kinds))
         await self._shelf.resume()
         earlier: Sequence[Earlier] = ()
         if self._version and not options.force:
@@ -77,7 +73,7 @@ class _Export:
         self._names = {
             render_key(node.id, kind): name for (node, kind), name in zip(renders, names, strict=True)
         }
-        self._shelf.total = len(renders) + len(selection.missing) * len(options.kinds)
+        self._shelf.total = len(selection.nodes) + len(selection.missing)
         self._skip_what_has_no_picture(selection)
         await self._take_over(earlier, renders)
         await self._shelf.report("export")
@@ -124,6 +120,7 @@ class _Export:
         """Raises Fault where the payload wants everything or nothing."""
         skipped = {"nodeId": node_id, "format": kind[0], "scale": kind[1], "reason": reason}
         self._skipped[render_key(node_id, kind)] = skipped
+        self._shelf.skipped.add(render_key(node_id, kind))
         if self._options.on_missing == "fail":
             code = {"render_timeout": "figma_render_timeout", "bad_image": "figma_bad_image",
                     "download_failed": "figma_download_failed"}.get(reason, "figma_node_missing")  # fmt: skip
@@ -156,7 +153,10 @@ class _Export:
         keys = {
             item["artifact"]: render_key(item["nodeId"], (item["format"], item["scale"])) for item in items
         }
-        self._shelf.total = len(items) + len(result["skipped"])
+        self._shelf.skipped = {
+            render_key(one["nodeId"], (one["format"], one["scale"])) for one in result["skipped"]
+        }
+        self._shelf.total = len({node_of(key) for key in (*keys.values(), *self._shelf.skipped)})
         missing = [name for name in keys if keys[name] not in self._shelf.kept]
         await self._shelf.adopt({keys[name]: (Kept(files[name]), name) for name in missing}, "fromCache")
         if any(key not in self._shelf.kept for key in keys.values()):

@@ -31,6 +31,7 @@ async def fills(options: FillsOptions, job: Job, context: Context, api: Api, dow
     shelf.total = len(wanted)
     skipped = {ref: "missing" for ref in wanted if not urls.get(ref)}
     _refuse(options, skipped)
+    shelf.skipped = set(skipped)
     await shelf.report("fills")
     async with shelf.reporting("fills"):
         open_refs = [ref for ref in wanted if ref not in skipped and ref not in shelf.kept]
@@ -41,6 +42,7 @@ async def fills(options: FillsOptions, job: Job, context: Context, api: Api, dow
         if late and not job.last_attempt:
             raise Fault("figma_download_failed", "Some pictures could not be fetched.", imageRef=late[0])
         skipped |= failed
+        shelf.skipped |= failed.keys()
         _refuse(options, failed)
     await shelf.report("done")
     return _conclude(key, wanted, shelf, skipped)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,11 +27,15 @@ class Kept:
 
 
 class Shelf:
-    """Pictures by key. `report` tells progress and checkpoint, one report after the other."""
+    """Pictures by key, which begins with the node's id. `report` tells progress, in nodes, and checkpoint,
+    one report after the other."""
 
-    def __init__(self, source: str, context: Context, checkpoint: Any) -> None:
+    def __init__(self, source: str, context: Context, checkpoint: Any, per_node: int = 1) -> None:
+        """`per_node`: pictures that make a node done."""
         self.kept: dict[str, Kept] = {}
-        self.total = 0
+        self.skipped: set[str] = set()  # keys of what gives no picture
+        self.total = 0  # nodes
+        self._per_node = per_node
         self._source = source
         self._context = context
         self._lock = asyncio.Lock()
@@ -84,7 +89,9 @@ class Shelf:
     async def report(self, phase: str) -> None:
         async with self._lock:
             self._changed = False
-            progress = {"phase": phase, "done": len(self.kept), "total": self.total}
+            settled = Counter(node_of(key) for key in (*self.kept, *self.skipped))
+            done = sum(count >= self._per_node for count in settled.values())
+            progress = {"phase": phase, "done": done, "total": self.total}
             await self._context.progress(progress, checkpoint=self._checkpoint())
 
     def _checkpoint(self) -> dict[str, Any]:
@@ -103,6 +110,14 @@ class Shelf:
             for key in list(kept)[len(kept) // 2 :]:  # half is better than none
                 del kept[key]
         return checkpoint
+
+
+def render_key(node_id: str, kind: tuple[str, float]) -> str:
+    return f"{node_id}|{kind[0]}|{kind[1]:g}"
+
+
+def node_of(key: str) -> str:
+    return key.partition("|")[0]
 
 
 def source_of(checkpoint: Any) -> str | None:

@@ -89,6 +89,15 @@ async def test_formats_and_scales_each_give_a_file(studio: Studio) -> None:
     }
 
 
+async def test_progress_counts_nodes_also_those_that_give_no_picture(studio: Studio) -> None:
+    payload = {"file": KEY, "nodeIds": ["1:2", "1:4", "9:9"], "formats": ["png", "jpg"], "scales": [1, 2]}
+    await studio.done(payload)
+    assert studio.storage.progress[0] == {"phase": "export", "done": 1, "total": 3}
+    assert studio.storage.progress[-1] == {"phase": "done", "done": 3, "total": 3}
+    await studio.done(payload)
+    assert studio.storage.progress[-1] == {"phase": "done", "done": 3, "total": 3}
+
+
 async def test_an_svg_loses_what_could_run(studio: Studio) -> None:
     done = await studio.done({"file": KEY, "nodeIds": ["1:4"], "formats": ["svg"]})
     text = studio.data(done, "Pricing.svg").decode()
