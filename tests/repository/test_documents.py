@@ -168,10 +168,11 @@ def test_every_setting_of_the_functions_is_documented() -> None:
     assert {row[0] for row in table("settings.md", "variable", "default", "meaning")} == read
 
 
-def options_in(heading: str) -> dict[str, str]:
-    """Fields and defaults of the tables under this heading of browser.md."""
+def options_in(heading: str) -> dict[str, tuple[str, str]]:
+    """Fields with default and meaning, from the tables under this heading of browser.md."""
     text = (DOCS / "browser.md").read_text().partition(f"\n## {heading}")[2].partition("\n## ")[0]
-    return dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", text, re.MULTILINE))
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*?) \|[^|]*\| ?(.*?) ?\|$", text, re.MULTILINE)
+    return {name: (default, meaning) for name, default, meaning in rows}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def options_in(heading: str) -> dict[str, str]:
         ("browser.content", ContentOptions, PageOptions),
     ],
 )
-def test_every_option_of_a_browser_job_is_documented_with_its_default(
+def test_every_option_of_a_browser_job_is_documented_with_its_default_and_its_meaning(
     heading: str, model: type[BaseModel], inherited: type[BaseModel] | None
 ) -> None:
     options = {
@@ -196,10 +197,11 @@ def test_every_option_of_a_browser_job_is_documented_with_its_default(
     documented = options_in(heading)
     assert set(options) == set(documented)
     for alias, field in options.items():
-        default = field.get_default(call_default_factory=True)
+        default, (written, meaning) = field.get_default(call_default_factory=True), documented[alias]
         if default is not None and not isinstance(default, BaseModel):
-            written = str(default).lower() if isinstance(default, bool) else str(default)
-            assert documented[alias] == written, alias
+            assert written == (str(default).lower() if isinstance(default, bool) else str(default)), alias
+        described = " ".join((field.description or "").removesuffix(".").split())
+        assert described.lower() == meaning.replace("`", "").lower(), "the schema says what the document says"
 
 
 def test_the_schema_of_browser_jobs_is_what_the_worker_takes() -> None:

@@ -15,11 +15,13 @@ class ContentOptions(PageOptions):
     """`browser.content`."""
 
     format: Part | Annotated[list[Part], Field(min_length=1, max_length=len(PARTS))] = "html"
-    selector: Selector | None = None  # only the first element that matches
+    """One, or a list of them: an artifact for each."""
+    selector: Selector | None = None
+    """Only the first element that matches."""
     scroll: bool = False
-    name: str | None = Field(
-        default=None, min_length=1, max_length=200, pattern=FILE_NAME
-    )  # without an ending
+    """The same as for a screenshot."""
+    name: str | None = Field(default=None, min_length=1, max_length=200, pattern=FILE_NAME)
+    """The artifacts' name, without its ending."""
 
     @property
     def parts(self) -> tuple[Part, ...]:

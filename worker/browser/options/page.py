@@ -24,6 +24,7 @@ class Model(BaseModel):
         alias_generator=to_camel,
         hide_input_in_errors=True,
         allow_inf_nan=False,
+        use_attribute_docstrings=True,  # what docs/browser.md says, for the JSON Schema
     )
 
 
@@ -128,55 +129,100 @@ class PageOptions(Model):
     """How to load a page: shared by all browser jobs."""
 
     url: str | None = Field(default=None, max_length=2048)
+    """The page: http or https, without a password in it."""
     html: str | None = Field(default=None, max_length=2 * 1024 * 1024)
-    viewport: Viewport | None = None  # 1280 × 720, or the device's
-    device: str | None = Field(default=None, max_length=100)  # a name Playwright knows
+    """The page itself; give either url or html."""
+    viewport: Viewport | None = None
+    """{width, height} in CSS pixels."""
+    device: str | None = Field(default=None, max_length=100)
+    """A device, such as iPhone 15: its viewport, scale, touch and user agent."""
     scale_factor: float | None = Field(default=None, ge=0.5, le=3)
-    retina: bool = False  # the same as scaleFactor 2
+    """Device pixels for a CSS pixel."""
+    retina: bool = False
+    """The same as scaleFactor 2."""
     wait_until: Literal["commit", "domcontentloaded", "load", "networkidle"] = "load"
+    """When the page counts as loaded."""
     wait_for_selector: Selector | None = None
-    wait_for_function: Script | None = None  # an expression, until it is true
+    """Wait until the first element that matches is visible."""
+    wait_for_function: Script | None = None
+    """Wait until this expression is true."""
     wait_for_fonts: bool = True
+    """Wait for fonts, 3 seconds at most; then the result says partial."""
     wait_for_images: bool = True
+    """Wait for the pictures that will be seen, 3 seconds at most."""
     delay_ms: int = Field(default=0, ge=0, le=10_000)
-    timeout_ms: int = Field(default=30_000, ge=100, le=120_000)  # the whole job
-    best_attempt: bool = False  # when a wait runs out, go on with what is there
+    """Wait this long after all else."""
+    timeout_ms: int = Field(default=30_000, ge=100, le=120_000)
+    """Time for the whole job; where a worker's BROWSER_NAV_TIMEOUT_MS is longer, that is the default."""
+    best_attempt: bool = False
+    """When a wait runs out, go on with what is there: the result says partial, and late says what was
+    missing."""
     fail_on_http_status: Annotated[
         bool | list[str | int], PlainValidator(_status_rule), WithJsonSchema(_STATUS_RULE_SCHEMA)
     ] = True
+    """True: 400 and above fail the job; or a list such as ["4xx", 503]."""
     fail_on_console_error: bool = False
+    """Fail with page_error when the page logs an error."""
     fail_on_resource_error: bool = False
-    click: list[Selector] = Field(default=[], max_length=10)  # in this order, after the load
+    """Fail with page_error when a request of the page fails; what the job itself blocks does not count."""
+    click: list[Selector] = Field(default=[], max_length=10)
+    """Selectors, clicked one after the other."""
     scroll_to: Selector | None = None
+    """Scroll until the first element that matches is at the top."""
     hide: list[Selector] = Field(default=[], max_length=MOST)
+    """Selectors made invisible; the room they take stays."""
     remove: list[Selector] = Field(default=[], max_length=MOST)
+    """Selectors taken out of the layout."""
     css: Script | None = None
+    """Style added after the load."""
     js: Script | None = None
+    """Script run after the load; may await."""
     cookies: list[Cookie] = Field(default_factory=list, max_length=100)
+    """{name, value, url} or {name, value, domain, path}, and expires, httpOnly, secure, sameSite."""
     headers: dict[str, str] = Field(default_factory=dict, max_length=50)
+    """Sent with every request; not those of the connection itself."""
     user_agent: str | None = Field(default=None, min_length=1, max_length=1000)
-    locale: str | None = Field(default=None, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")  # BCP 47
-    timezone: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_+/-]{1,64}$")  # IANA
+    """The header of that name; the default ends in Sidejob/<version>."""
+    locale: str | None = Field(default=None, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
+    """The page's language, such as de-CH."""
+    timezone: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_+/-]{1,64}$")
+    """The page's time zone, such as Europe/Zurich."""
     color_scheme: Literal["light", "dark", "no-preference"] = "light"
+    """What the page is told that its reader prefers."""
     reduced_motion: Literal["reduce", "no-preference"] = "reduce"
+    """Whether the page is asked to move less."""
     forced_colors: Literal["none", "active"] = "none"
+    """Few colours, as of a theme with high contrast."""
     geolocation: Geolocation | None = None
+    """{latitude, longitude, accuracy}; the page may ask for it."""
     media: Literal["screen", "print"] = "screen"
+    """The medium that style sheets are for."""
     animations: Literal["allow", "disabled"] = "disabled"
+    """Disabled: shown at their end, or undone if they have none."""
     javascript: bool = True
+    """Whether the page's own scripts run."""
     http_auth: HttpAuth | None = None
+    """{username, password}, sent to the origin of url alone."""
     block_resources: list[
         Literal["stylesheet", "image", "media", "font", "script", "xhr", "fetch", "eventsource", "other"]
     ] = Field(default=[], max_length=MOST)
+    """Kinds of requests that are not made: stylesheet, image, media, font, script, xhr, fetch,
+    eventsource, other."""
     block_urls: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(
         default=[], max_length=MOST
-    )  # globs; * matches / too
+    )
+    """Requests that are not made, as globs in which * stands for slashes too."""
 
     block_ads: bool = False
+    """Leave out a short list of hosts that serve advertisements."""
     cookie_banners: Literal["show", "hide"] = "show"
-    ignore_tls_errors: bool = False  # where the worker allows it
+    """Hide: without the boxes of well-known consent managers."""
+    ignore_tls_errors: bool = False
+    """Take certificates that are not valid, where the worker has BROWSER_ALLOW_INSECURE_TLS."""
     storage_state: StorageState | None = None
-    trace: bool = False  # the browser's own record of the job, as further artifacts, of a failure as well
+    """{cookies, origins: [{origin, localStorage: [{name, value}]}]}, as Playwright saves it."""
+    trace: bool = False
+    """Two more artifacts, of a failed attempt too: trace.zip for playwright show-trace, and console.json."""
 
     @property
     def scale(self) -> float | None:

@@ -34,29 +34,48 @@ class Paper(Model):
     """The sheets, and what is on each of them."""
 
     format: Literal["A0", "A1", "A2", "A3", "A4", "A5", "A6", "Letter", "Legal", "Tabloid", "Ledger"] = "A4"
+    """The size of the sheets."""
     width: Length | None = None
+    """The sheets' width, with height and instead of format: "10cm", "5in", "80mm", "600px" or a number
+    of CSS pixels."""
     height: Length | None = None
+    """The sheets' height."""
     landscape: bool = False
+    """The sheets lie on their side."""
     margin: Margin = Margin()
+    """{top, right, bottom, left}, each a length."""
     print_background: bool = True
+    """With background colours and pictures."""
     prefer_css_page_size: bool = False
+    """The page's own @page size goes first."""
     scale: float = Field(default=1, ge=0.1, le=2)
+    """How much larger than usual."""
     header_template: Template | None = None
+    """HTML; classes date, title, url, pageNumber, totalPages are filled in. Needs a margin to stand in,
+    and a font size."""
     footer_template: Template | None = None
+    """The same at the bottom of each sheet."""
     page_ranges: str | None = Field(
         default=None, max_length=200, pattern=r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$"
     )
+    """Only these pages, such as 1-3, 7."""
     tagged: bool = False
-    outline: bool = False  # implies tagged
-    single_page: bool = False  # one sheet as high as the page
+    """With structure for screen readers."""
+    outline: bool = False
+    """With bookmarks from headings; implies tagged."""
+    single_page: bool = False
+    """One sheet, as high as the page."""
 
 
 class PdfOptions(PageOptions):
     """`browser.pdf`."""
 
     pdf: Paper = Paper()
+    """The sheets, see below."""
     name: str | None = Field(default=None, min_length=1, max_length=200, pattern=FILE_NAME)
+    """The artifact's name."""
     scroll: bool = False
+    """The same as for a screenshot."""
 
     def contradiction(self) -> tuple[str, str] | None:
         paper, given = self.pdf, self.pdf.model_fields_set

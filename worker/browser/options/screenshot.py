@@ -18,15 +18,25 @@ class PictureOptions(Model):
     """One picture of a page."""
 
     full_page: bool = False
-    max_height: int = Field(default=16_000, ge=16, le=60_000)  # CSS pixels of a fullPage picture
+    """The whole page, not the viewport."""
+    max_height: int = Field(default=16_000, ge=16, le=60_000)
+    """Where a full page is cut, in CSS pixels; the result then says truncated."""
     selector: Selector | None = None
-    padding: int = Field(default=0, ge=0, le=500)  # CSS pixels around the selector's element
+    """Only the first element that matches."""
+    padding: int = Field(default=0, ge=0, le=500)
+    """Around the selector's element, in CSS pixels."""
     clip: Clip | None = None
+    """Only this part: {x, y, width, height}."""
     format: Literal["png", "jpeg", "webp"] = "png"
+    """The picture's file format."""
     quality: int = Field(default=80, ge=1, le=100)
-    optimize_for_speed: bool = True  # larger file, quicker
+    """Of a jpeg or webp: the higher, the larger."""
+    optimize_for_speed: bool = True
+    """A png is encoded faster and comes out larger."""
     omit_background: bool = False
+    """What the page leaves open stays transparent; not in a jpeg."""
     name: str | None = Field(default=None, min_length=1, max_length=200, pattern=FILE_NAME)
+    """The artifact's name."""
 
     def contradiction(self) -> tuple[str, str] | None:
         """The field that does not go with the others, and why."""
@@ -66,9 +76,13 @@ class ShotOptions(PictureOptions):
 class ScreenshotOptions(PictureOptions, PageOptions):
     """`browser.screenshot`."""
 
-    scroll: bool | None = None  # through the page and back, for lazy content; not given: as fullPage
-    mask: list[Selector] = Field(default=[], max_length=MOST)  # covered with a plain colour
+    scroll: bool | None = None
+    """Scroll through the page first, for what loads late; a page that scrolls in a box of its own is
+    unrolled."""
+    mask: list[Selector] = Field(default=[], max_length=MOST)
+    """Selectors covered with a plain colour."""
     shots: list[ShotOptions] = Field(default=[], max_length=10)
+    """Several pictures of one load."""
 
     def contradiction(self) -> tuple[str, str] | None:
         for wrong in (PictureOptions.contradiction(self), PageOptions.contradiction(self)):
