@@ -13,8 +13,9 @@ from worker.figma.download import DownloadFailed, Downloads, Expired
 from worker.figma.faults import Fault, RateLimited
 from worker.figma.gathering import end
 from worker.figma.naming import file_names
-from worker.figma.options import ExportOptions, is_version
+from worker.figma.options import ExportOptions
 from worker.figma.pictures import MIMES, Size
+from worker.figma.references import is_version
 from worker.figma.rendering import Renderer
 from worker.figma.sanitize import sanitize
 from worker.figma.selection import Node, Selection, choose
@@ -62,7 +63,7 @@ class _Export:
         if self._version and not options.force:
             earlier = await self._context.earlier(self._source)
         for one in earlier:
-            if one.result.get("plan") == _digest(options.model_dump(mode="json", exclude={"force"})):
+            if one.result.get("plan") == self._plan():
                 if done := await self._same_again(one):
                     return done
                 break
@@ -260,13 +261,12 @@ class _Export:
                 else "The selection matches no node.",
                 skipped=skipped[:100],
             )
-        options = self._options
         result = {
             "action": "figma.export",
             "file": self._key,
             "version": self._version,
             "source": None if moved or not self._version else self._source,
-            "plan": _digest(options.model_dump(mode="json", exclude={"force"})),
+            "plan": self._plan(),
             "renderOptions": self._render_options(),
             "partial": bool(skipped),
             "items": items,
@@ -277,6 +277,11 @@ class _Export:
         if moved:
             result["editedMeanwhile"] = True
         return Done(_fitting(result), tuple(files))
+
+    def _plan(self) -> str:
+        """The same for whatever asks for the same, however it names the file and its nodes."""
+        options = self._options.model_dump(mode="json", exclude={"force", "file", "node_ids", "version"})
+        return _digest({**options, "nodes": self._options.wanted})
 
     def _render_options(self) -> str:
         return _digest(self._options.render_options())

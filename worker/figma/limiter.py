@@ -41,14 +41,15 @@ class Limiter:
             if at - now > self._minute * 1.1:
                 raise RateLimited(at - now)
             line.taken.append(at)
+            refusals = line.refusals
             try:
                 await asyncio.sleep(at - now)
             except asyncio.CancelledError:
                 line.taken.remove(at)
                 raise
-            if time.monotonic() >= line.blocked_until:
+            if line.refusals == refusals:
                 return
-            line.taken.remove(at)  # refused while this one waited
+            line.taken.remove(at)  # a 429 came while this one waited: what was reckoned before it is void
 
     def refused(self, tier: int, seconds: float) -> None:
         """A 429 came: nothing of this tier is sent for so long."""
@@ -61,6 +62,7 @@ class Line:
     def __init__(self, most: int, window: float) -> None:
         self.taken: deque[float] = deque()  # moments of requests, ahead of now too
         self.blocked_until = 0.0
+        self.refusals = 0
         self._spread_until = 0.0
         self._most = most  # a minute, while they are spread
         self._configured = most
@@ -89,5 +91,6 @@ class Line:
             else:
                 through = sum(now - self._window <= at <= now for at in self.taken) - 1
                 self._most = min(self._configured, max(through, -(-self._configured // 2)))
+        self.refusals += 1
         self.blocked_until = max(self.blocked_until, now + seconds)
         self._spread_until = self.blocked_until + spread_seconds

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from worker.figma.faults import invalid
-from worker.figma.references import FileReference, file_reference, node_id
+from worker.figma.references import VERSION, FileReference, file_reference, node_id
 
 MOST_NODES = 1000
 MOST_RENDERS = 1000  # nodes × formats × scales: their rows and the result go through one body of 1 MiB
@@ -29,8 +29,7 @@ NodeId = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(node
 NodeIds = Annotated[list[NodeId], Field(max_length=MOST_NODES)]
 Glob = Annotated[str, Field(min_length=1, max_length=300)]
 Globs = Annotated[list[Glob], Field(max_length=100)]
-_VERSION = r"^[A-Za-z0-9_-]{1,100}$"
-Version = Annotated[str, Field(pattern=_VERSION)]
+Version = Annotated[str, Field(pattern=VERSION)]
 
 
 def _template(text: str) -> str:
@@ -198,11 +197,6 @@ def read(model: type[Options], payload: Mapping[str, Any]) -> Options:
     if wrong := options.contradiction():
         raise invalid(*wrong)
     return options
-
-
-def is_version(text: str) -> bool:
-    """Whether it may be a version's id, and not a moment."""
-    return re.fullmatch(_VERSION, text) is not None
 
 
 def instant(text: str) -> datetime:

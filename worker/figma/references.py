@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
 _KEY = re.compile(r"[A-Za-z0-9]{10,128}")
+VERSION = r"^[A-Za-z0-9_-]{1,100}$"
 _NODE = re.compile(r"I?\d{1,12}[:-]\d{1,12}(?:;\d{1,12}[:-]\d{1,12}){0,30}")
 _READABLE = ("file", "design", "board", "proto")
 _UNREADABLE = ("slides", "deck", "make", "site", "sites", "buzz", "community")
@@ -44,7 +45,14 @@ def file_reference(text: str) -> FileReference:
         raise ValueError("holds no file key after /design/")
     query = parse_qs(parts.query)
     node, version = query.get("node-id", [None])[0], query.get("version-id", [None])[0]
+    if version is not None and not is_version(version):
+        raise ValueError("has a version-id that is none")
     return FileReference(key, node_id(node) if node else None, version)
+
+
+def is_version(text: str) -> bool:
+    """Whether it may be a version's id, and not a moment."""
+    return re.fullmatch(VERSION, text) is not None
 
 
 def node_id(text: str) -> str:

@@ -241,6 +241,14 @@ async def test_the_same_job_again_costs_one_metadata_request(studio: Studio, wor
     assert third.result["items"] == second.result["items"]
 
 
+async def test_the_same_job_in_other_words_is_the_same_job(studio: Studio, world: World) -> None:
+    await studio.done({"file": KEY, "nodeIds": ["1:2", "1:4"]})
+    world.asked.clear()
+    pasted = f"https://www.figma.com/design/{KEY}/Landing?node-id=1-8"
+    await studio.done({"file": pasted, "nodeIds": ["1-2", "1%3A4", "1:2"], "formats": ["png"]})
+    assert [asked.path for asked in world.asked] == [f"/v1/files/{KEY}/meta"]
+
+
 async def test_a_changed_file_is_rendered_anew(studio: Studio, world: World) -> None:
     first = await studio.done(PROVEN)
     world.documents[KEY].touch()

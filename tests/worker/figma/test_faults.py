@@ -23,6 +23,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"file": f"http://www.figma.com/design/{KEY}", "nodeIds": ["1:2"]}, "file"),
     ({"file": f"https://www.figma.com/slides/{KEY}/x", "nodeIds": ["1:2"]}, "file"),
     ({"file": "https://www.figma.com/community/file/123", "nodeIds": ["1:2"]}, "file"),
+    ({"file": f"https://www.figma.com/design/{KEY}/x?version-id=a%2Fb", "nodeIds": ["1:2"]}, "file"),
     ({"file": f"{KEY}/../../me", "nodeIds": ["1:2"]}, "file"),
     ({"file": KEY, "nodeIds": ["1:2", "x"]}, "nodeIds.1"),
     ({"file": KEY, "nodeIds": ["1:2&ids=3"]}, "nodeIds.0"),

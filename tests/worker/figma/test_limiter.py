@@ -1,8 +1,11 @@
 """How many requests are sent, and when."""
 
+import asyncio
+import time
+
 import pytest
 
-from worker.figma.limiter import Line
+from worker.figma.limiter import Limiter, Line
 
 MINUTE = 60.0
 
@@ -57,3 +60,23 @@ def test_the_limit_comes_back_after_a_while() -> None:
     sent(line, 1)
     line.refuse(0.0, 6, spread_seconds=100)
     assert sent(line, 10, 200.0) == [200.0] * 10
+
+
+async def test_who_waited_when_a_429_came_waits_anew() -> None:
+    """Three are refused together, and each moves the end a little: still one goes out then, not three."""
+    limiter = Limiter({1: 4}, minute_seconds=2.0)
+    began, moments = time.monotonic(), list[float]()
+
+    async def refused(after: float) -> None:
+        await asyncio.sleep(after)
+        limiter.refused(1, 0.3)
+        await limiter.take(1)
+        moments.append(time.monotonic() - began)
+
+    async with asyncio.TaskGroup() as tasks:
+        for after in (0.0, 0.05, 0.1):
+            tasks.create_task(refused(after))
+    first, second, third = sorted(moments)
+    assert first >= 0.4
+    assert second - first > 0.4
+    assert third - second > 0.4
