@@ -62,7 +62,7 @@ def drain(queue: Client, jobs: int, concurrency: int, *, batch: bool = False, li
 
 def _rates(queues: dict[str, Client]) -> None:
     ways: dict[str, tuple[int, Callable[[Client], Cost]]] = {
-        f"one by one, concurrency {n}": (JOBS, lambda queue, n=n: drain(queue, JOBS, n)) for n in (1, 4, 16)
+        f"one by one, concurrency {n}": (JOBS, partial(drain, jobs=JOBS, concurrency=n)) for n in (1, 4, 16)
     }
     ways["in batches"] = (
         MANY,

@@ -87,8 +87,8 @@ def _check(
         if (row["role"], row["worker_id"]) != (member.role, member.worker_id):
             name = f" under the name {row['worker_id']}" if row["worker_id"] else ""
             raise ProvisionError(
-                f"{member.email} is in the workspace already, as {row['role']}{name}. Take another address for"
-                f" the {member.role}, or remove that membership first."
+                f"{member.email} is in the workspace already, as {row['role']}{name}. Take another address"
+                f" for the {member.role}, or remove that membership first."
             )
         say(f"{member.role} {member.email}: in the workspace")
 

@@ -47,11 +47,11 @@ class Supervisor:
             try:
                 self._start_all()
                 self.ready = True
-                self._note()
                 self.say(
                     f"ready in {time.monotonic() - began:.1f} s: {self.layout.url}"
                     f" (sign-ins: {self.layout.env_file})"
                 )
+                self._note()  # whoever waits for it shows what was said
                 while not self.stopping:
                     self._tend()
                     time.sleep(0.2)

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-import procrastinate
+import procrastinate  # type: ignore[import-not-found] # in the peers' own environment
 
 
 async def main() -> None:
@@ -18,7 +18,7 @@ async def main() -> None:
     )
     first = 0.0
 
-    @app.task(name="noop")
+    @app.task(name="noop")  # type: ignore[untyped-decorator]
     async def noop(n: int) -> None:  # noqa: ARG001 - what a job is sent with
         nonlocal first
         first = first or time.perf_counter()

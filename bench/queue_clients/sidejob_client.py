@@ -50,7 +50,7 @@ class Queue:
     """One member and one worker of one workspace, each call of theirs on a pooled connection."""
 
     def __init__(self, conninfo: str) -> None:
-        self.pool = ConnectionPool(
+        self.pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
             conninfo, min_size=16, max_size=16, kwargs={"row_factory": dict_row}, open=True
         )
         with self.pool.connection() as session:
