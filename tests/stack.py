@@ -59,7 +59,8 @@ class Stack:
 
     def newcomer(self, workspace_id: str, role: str) -> "Person":
         """A new user with this role in this workspace, his only one."""
-        email, password = f"{uuid.uuid4()}@sidejob.test", str(uuid.uuid4())
+        name, password = f"{role}-{uuid.uuid4()}", str(uuid.uuid4())
+        email = f"{name}@sidejob.test"
         made = self.http.post(
             f"{self.env['SUPABASE_URL']}/auth/v1/admin/users",
             headers={"apikey": self.env["SUPABASE_SECRET_KEY"]},
@@ -68,7 +69,7 @@ class Stack:
         self.sql.execute(
             "insert into public.workspace_members (workspace_id, user_id, role, is_default, worker_id)"
             " values (%s, %s, %s, true, %s)",
-            [workspace_id, done(made)["id"], role, email if role == "worker" else None],
+            [workspace_id, done(made)["id"], role, name if role == "worker" else None],
         )
         return Person(self, {"Authorization": f"Bearer {self._token(email, password)}"})
 

@@ -42,7 +42,7 @@ def test_a_demo_of_a_page_that_may_not_be_opened_ends_with_1_and_says_why(tmp_pa
     ran = local(tmp_path, "demo", "http://127.0.0.1:9/")
     assert ran.returncode == 1
     assert "The job failed" in ran.stderr
-    assert "url_refused" in ran.stderr
+    assert "blocked_address" in ran.stderr
     assert not list(tmp_path.iterdir())
 
 
