@@ -25,7 +25,7 @@ from worker.browser.kinds import handlers
 from worker.browser.launching import Launch
 from worker.browser.targets import Targets
 from worker.browser.visit import Visitor
-from worker.handlers import Context, Done, Job
+from worker.handlers import Context, Done, File, Job
 
 PROGRAMS = Path(__file__).resolve().parent / "browser_clients"
 VIEW = {"width": 1280, "height": 720}
@@ -81,7 +81,7 @@ class Program:
         self._popen.stdin.write(json.dumps({"slots": slots, "seconds": seconds}) + "\n")
         self._popen.stdin.flush()
         answer: dict[str, Any] = json.loads(self._popen.stdout.readline() or "{}")
-        assert answer, f"{self._popen.args} ended"
+        assert answer, f"{self._popen.args!r} ended"
         return answer
 
     def stop(self) -> None:
@@ -106,9 +106,10 @@ def ours(engine: Engine, url: str, payload: Mapping[str, Any], kind: str = "brow
         job = Job("job", kind, {"url": url, **payload}, "workspace", 1, False, now, now)
         outcome = await handle(job, Context(Path, quiet))
         assert isinstance(outcome, Done), outcome
-        content = outcome.files[0].content
-        assert isinstance(content, bytes)
-        return content
+        (file,) = outcome.files
+        assert isinstance(file, File)
+        assert isinstance(file.content, bytes)
+        return file.content
 
     return Loop(shoot)
 

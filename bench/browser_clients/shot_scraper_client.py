@@ -16,7 +16,7 @@ SHOTS_A_SECOND = 4  # about; a run is as long as its list
 
 def multi(arguments: list[str]) -> None:
     from playwright.sync_api import BrowserType
-    from shot_scraper.cli import cli
+    from shot_scraper.cli import cli  # type: ignore[import-not-found] # in the peers' own environment
 
     start = BrowserType.launch
 

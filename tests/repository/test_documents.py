@@ -111,10 +111,11 @@ def test_every_call_of_the_database_is_documented_with_its_arguments() -> None:
 
 def test_every_limit_of_the_local_realtime_is_documented_with_its_default() -> None:
     needed = ("port", "database_url", "jwt_secret", "publishable_key", "secret_key", "host")
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(RealtimeSettings)}
     limits = {
-        f"REALTIME_{field.name.upper()}": str(int(field.default))
-        for field in fields(RealtimeSettings)
-        if field.name not in needed
+        f"REALTIME_{name.upper()}": str(int(default))
+        for name, default in defaults.items()
+        if name not in needed
     }
     assert {row[0]: row[1] for row in table("settings.md", "variable", "default", "limits")} == limits
 
