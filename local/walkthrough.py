@@ -1,6 +1,7 @@
 """demo: one job from end to end, as a client of the stack lives it."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ def run_figma(layout: Layout, file: str | None, nodes: Sequence[str]) -> int:
     payload: dict[str, Any] = {"file": file} if file else dict(PROVEN_CASE)
     if nodes:
         payload["nodeIds"] = list(nodes)
+    if os.environ.get("FIGMA_API_TOKEN") and is_up(layout):
+        print("The stack is up: its worker asks the Figma that was set when it started.", file=sys.stderr)
     with _client(layout) as client:
         return client.take("figma.export", payload, lambda name: PICTURES / name.replace("/", "-"))
 
@@ -62,9 +65,12 @@ class _Client:
             seconds = time.monotonic() - began
             print(f"  {seconds:5.2f} s  {event['event_type']} {' '.join(shown)}".rstrip(), flush=True)
             last = event["event_type"]
+        (job,) = _ask(http, "GET", f"{rest}/jobs?select=status,result,error&id=eq.{job_id}")
+        told = job["result"] or job["error"] or {}
+        for skipped in told.get("skipped", ()):
+            print(f"skipped    {skipped['nodeId']}  {skipped['reason']}")
         if last != "job.succeeded":
-            (job,) = _ask(http, "GET", f"{rest}/jobs?select=status,error&id=eq.{job_id}")
-            print(f"The job {job['status']}: {job['error']}", file=sys.stderr)
+            print(f"The job {job['status']}: {_reason(told)}", file=sys.stderr)
             return 1
         for artifact in reversed(_ask(http, "GET", f"{functions}/artifacts-list?jobId={job_id}")["items"]):
             self._fetch(artifact, place(artifact["name"]))
@@ -98,6 +104,15 @@ def _client(layout: Layout) -> Iterator[_Client]:
         session = _ask(http, "POST", sign_in, {"email": env["DEMO_EMAIL"], "password": env["DEMO_PASSWORD"]})
         http.headers["authorization"] = f"Bearer {session['access_token']}"
         yield _Client(http, env)
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """The sentence, the code, and what there is besides."""
+    details = {
+        name: value for name, value in error.items() if name not in ("code", "message", "field", "skipped")
+    }
+    parts = [str(error.get("message", "")), f"({error.get('code', 'no error')})", str(details or "")]
+    return " ".join(filter(None, parts))
 
 
 def _words(value: Any) -> str:

@@ -70,7 +70,7 @@ async def by_id(api: Api, key: str, ids: Sequence[str], params: Params) -> Selec
 
 async def _by_globs(api: Api, key: str, select: Select, params: Params) -> list[Node]:
     file = await api.file(key, {**params, "depth": 1})
-    pages = [page for page in (file.get("document") or {}).get("children") or () if isinstance(page, dict)]
+    pages = [page for page in (file.get("document") or {}).get("children") or () if _is_layer(page)]
     chosen = [page for page in pages if not select.pages or matches(str(page.get("name", "")), select.pages)]
     published = None
     if select.published_only:
@@ -103,12 +103,16 @@ def _walk(document: Mapping[str, Any], page: str) -> Iterator[Node]:
     waiting = [(child, page, False) for child in reversed(document.get("children") or ())]
     while waiting:
         layer, above, hidden = waiting.pop()
-        if not isinstance(layer, dict) or "id" not in layer:
+        if not _is_layer(layer):
             continue
         node = _node(layer, page, f"{above}/{layer.get('name', '')}", hidden)
         yield node
         path = node.path or ""
         waiting.extend((child, path, node.hidden) for child in reversed(layer.get("children") or ()))
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, dict) and "id" in value
 
 
 def _fits(node: Node, select: Select) -> bool:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from worker.figma.client import Api
+from worker.figma.client import Api, reading
 from worker.figma.download import Downloads
 from worker.figma.faults import Fault, TooLarge
 from worker.figma.options import FileOptions
@@ -58,9 +58,10 @@ async def _by_pages(api: Api, key: str, params: dict[str, Any], target: Path) ->
     kept["version"] = params.get("version") or file.get("version") or ""
     if params.get("depth"):
         kept["depth"] = params["depth"]
-    for index, page in enumerate(pages):
-        found = await api.nodes(key, [str(page["id"])], kept)
-        entry = found.get(str(page["id"]))
+    with reading():
+        ids = [str(page["id"]) for page in pages]
+    for index, page_id in enumerate(ids):
+        entry = (await api.nodes(key, [page_id], kept)).get(page_id)
         if isinstance(entry, dict) and isinstance(entry.get("document"), dict):
             pages[index] = entry["document"]
             for table in ("components", "componentSets", "styles"):
@@ -76,8 +77,12 @@ def _pack(plain: Path, packed: Path) -> dict[str, Any]:
         return {"bytes": size}
     try:
         file = json.loads(plain.read_bytes())
+    except RecursionError:  # nested too deeply for us, not for whoever asked
+        return {"bytes": size}
     except ValueError as error:
         raise Fault("figma_unavailable", "Figma answered what is no JSON.") from error
+    if not isinstance(file, dict):
+        raise Fault("figma_unavailable", "Figma answered JSON of another shape.")
     counts = {name: len(file.get(name) or ()) for name in ("components", "componentSets", "styles")}
     facts = {name: file[name] for name in _HEAD if name in file}
     return {**facts, "bytes": size, "counts": {"nodes": _nodes(file.get("document")), **counts}}

@@ -41,6 +41,25 @@ async def test_a_file_too_large_for_one_answer_is_put_together_by_pages(studio: 
     assert done.result["assembled"] is True
 
 
+@pytest.mark.parametrize("said", [b"[]", b"<html>", b'{"document": 1'])
+async def test_a_snapshot_that_is_none_is_tried_again(studio: Studio, world: World, said: bytes) -> None:
+    world.answers.append(Answer(f"/v1/files/{KEY}", 200, said, times=9))
+    fault = await studio.fault({"file": KEY}, "figma.file")
+    assert isinstance(fault, RetryLater)
+    assert fault.error.code == "figma_unavailable"
+
+
+async def test_a_file_that_nests_deeper_than_we_can_follow_is_kept_all_the_same(
+    studio: Studio, world: World
+) -> None:
+    deep = b'{"document": ' + b'{"children": [' * 100_000 + b"]}" * 100_000 + b"}"
+    world.answers.append(Answer(f"/v1/files/{KEY}", 200, deep))
+    done = await studio.done({"file": KEY}, "figma.file")
+    assert gzip.decompress(studio.data(done, "file.json.gz")) == deep
+    world.answers.append(Answer(f"/v1/files/{KEY}", 200, deep, times=9))
+    assert isinstance(await studio.fault({"file": KEY, "select": {}}), RetryLater)
+
+
 @pytest.mark.soak
 async def test_a_file_of_forty_thousand_nodes_is_read(studio: Studio, world: World) -> None:
     layers = [Layer(f"2:{n}", f"n{n}") for n in range(40_000)]
