@@ -1,5 +1,6 @@
 """Supabase as the worker sees it: the queue's transitions, Storage, the function that takes results."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -228,7 +229,8 @@ class Project:
                 .limit(_EARLIER_JOBS)
             )
         )
-        return [Earlier(row["result"], await self._files(row["id"])) for row in jobs]
+        files = await asyncio.gather(*(self._files(row["id"]) for row in jobs))
+        return [Earlier(row["result"], found) for row, found in zip(jobs, files, strict=True)]
 
     async def _files(self, job_id: str) -> tuple[Stored, ...]:
         columns = [entry.name for entry in fields(Stored)]

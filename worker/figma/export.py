@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,9 +12,10 @@ from worker.figma.faults import Fault, RateLimited
 from worker.figma.gathering import end
 from worker.figma.naming import file_names
 from worker.figma.options import ExportOptions
-from worker.figma.pictures import MIMES, Size
+from worker.figma.pictures import MIMES
 from worker.figma.references import is_version
 from worker.figma.rendering import Renderer
+from worker.figma.results import Kind, counts_of, digest, fitting, item_of, judged, remarks_of
 from worker.figma.sanitize import sanitize
 from worker.figma.selection import Node, Selection, choose
 from worker.figma.shelf import Kept, Shelf, node_of, render_key, source_of
@@ -25,11 +24,7 @@ from worker.handlers import Context, Done, Earlier, File, Job
 log = logging.getLogger(__name__)
 
 _UPLOADS_AT_ONCE = 8
-_DOWNSCALED_ABOVE = 32e6  # pixels: Figma makes larger pictures smaller, without a word (figma/rest-api-spec)
 _LASTING = ("missing", "invisible", "empty")  # reasons that the same version gives again
-_MOST_RESULT_BYTES = 500_000  # of the 1 MiB that result and artifact rows share
-
-Kind = tuple[str, float]
 
 
 async def export(options: ExportOptions, job: Job, context: Context, api: Api, downloads: Downloads) -> Done:
@@ -136,7 +131,7 @@ class _Export:
                 for item in one.result.get("items", ()):
                     if file := files.get(item["artifact"]):
                         made[render_key(item["nodeId"], (item["format"], item["scale"]))] = Kept(
-                            file, _remarks(item)
+                            file, remarks_of(item)
                         )
         wanted = {render_key(node.id, kind) for node, kind in renders if self._is_open(node.id, kind)}
         found = {key: (kept, self._names[key]) for key, kept in made.items() if key in wanted}
@@ -167,7 +162,7 @@ class _Export:
         again = {**result, "items": [{**item, "fromCache": True} for item in items]}
         for name in ("timings", "artifacts"):
             again.pop(name, None)
-        again["counts"] = _counts(again["items"], again["skipped"])
+        again["counts"] = counts_of(again["items"], again["skipped"])
         return Done(again, tuple(kept))
 
     async def _make(self, wanted: list[tuple[Node, Kind]], params: Mapping[str, Any]) -> None:
@@ -225,10 +220,10 @@ class _Export:
         try:
             try:
                 _, size = await self._downloads.fetch(url, path, kind[0])
-                remarks = _judged(node, kind, size)
+                remarks = judged(node, kind, size)
                 if "unexpectedSize" in remarks:  # another picture's bytes? Those that come again are true
                     _, size = await self._downloads.fetch(url, path, kind[0])
-                    remarks = _judged(node, kind, size)
+                    remarks = judged(node, kind, size)
             except Expired:
                 return "download_failed"
             except DownloadFailed as error:
@@ -250,7 +245,7 @@ class _Export:
         items, files = [], []
         for node, kind in renders:
             if kept := self._shelf.kept.get(render_key(node.id, kind)):
-                items.append(_item(node, kind, kept))
+                items.append(item_of(node, kind, kept))
                 files.append(kept.file)
         skipped = list(self._skipped.values())
         if not items:
@@ -271,20 +266,20 @@ class _Export:
             "partial": bool(skipped),
             "items": items,
             "skipped": skipped,
-            "counts": _counts(items, skipped) | {"resumed": self._shelf.resumed},
+            "counts": counts_of(items, skipped) | {"resumed": self._shelf.resumed},
             "renderRequests": self._requests,
         }
         if moved:
             result["editedMeanwhile"] = True
-        return Done(_fitting(result), tuple(files))
+        return Done(fitting(result), tuple(files))
 
     def _plan(self) -> str:
         """The same for whatever asks for the same, however it names the file and its nodes."""
         options = self._options.model_dump(mode="json", exclude={"force", "file", "node_ids", "version"})
-        return _digest({**options, "nodes": self._options.wanted})
+        return digest({**options, "nodes": self._options.wanted})
 
     def _render_options(self) -> str:
-        return _digest(self._options.render_options())
+        return digest(self._options.render_options())
 
     def _query(self) -> dict[str, Any]:
         """What differs from Figma's own defaults."""
@@ -298,62 +293,3 @@ class _Export:
             query["svg_include_id"] = options.svg_include_id
             query["svg_simplify_stroke"] = options.svg_simplify_stroke
         return query
-
-
-def _judged(node: Node, kind: Kind, size: Size) -> tuple[str, ...]:
-    """What is to be said of a picture's pixels: Figma rounds, and makes very large ones smaller."""
-    if kind[0] not in ("png", "jpg") or size.width is None or size.height is None:
-        return ()
-    expected = [(w * kind[1], h * kind[1]) for w, h in filter(None, (node.ink, node.box))]
-    slack = max(1.0, kind[1])
-    if not expected or any(
-        abs(size.width - w) <= slack and abs(size.height - h) <= slack for w, h in expected
-    ):
-        return ()
-    if any(w * h > _DOWNSCALED_ABOVE and size.width < w and size.height < h for w, h in expected):
-        return ("downscaled",)
-    return ("unexpectedSize",)
-
-
-def _item(node: Node, kind: Kind, kept: Kept) -> dict[str, Any]:
-    item = {
-        "nodeId": node.id,
-        "name": node.name[:200],
-        "page": node.page and node.page[:200],
-        "path": node.path and node.path[:500],
-        "format": kind[0],
-        "scale": kind[1],
-        "artifact": kept.file.name,
-        "width": kept.file.width,
-        "height": kept.file.height,
-    }
-    return {name: value for name, value in item.items() if value is not None} | dict.fromkeys(
-        kept.remarks, True
-    )
-
-
-def _remarks(item: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(name for name in ("downscaled", "unexpectedSize", "sanitized") if item.get(name))
-
-
-def _counts(items: Sequence[Mapping[str, Any]], skipped: Sequence[Any]) -> dict[str, int]:
-    return {
-        "exported": len(items),
-        "skipped": len(skipped),
-        "fromCache": sum(bool(item.get("fromCache")) for item in items),
-    }
-
-
-def _fitting(result: dict[str, Any]) -> dict[str, Any]:
-    """Without the longest words where there are too many of them: the artifact rows have the names."""
-    for name in ("path", "page", "name"):
-        if len(json.dumps(result, ensure_ascii=False).encode(errors="replace")) <= _MOST_RESULT_BYTES:
-            break
-        for item in result["items"]:
-            item.pop(name, None)
-        result["abridged"] = True
-    return result
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
