@@ -87,6 +87,16 @@ def needs_secret_key(function: str) -> bool:
     return "user or secret" in words or ROOT / "sidejob" / "storage.py" in reached_modules(main)
 
 
+def probe(function: str) -> tuple[str, str]:
+    """A method and a path that ask a credential first: what a smoke test sends without one."""
+    if function == "collab":
+        return "GET", "/api/collab/metrics/overview"
+    tree = ast.parse((ROOT / "functions" / function / "main.py").read_text())
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    decorated = next(call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "endpoint")
+    return str(ast.literal_eval(decorated.args[0])), "/"
+
+
 def reached_modules(main: Path) -> list[Path]:
     """The files of `sidejob` that main.py needs, with those that they need, late imports included."""
     found: set[Path] = set()
@@ -157,7 +167,7 @@ def third_party(main: Path) -> set[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Stages into a folder and prints `name|target|fingerprint|secret key` of each; the last is yes or no."""
+    """Stages into a folder; a line a function says `name|target|fingerprint|needs the key|method|path`."""
     if not arguments:
         print("usage: python -m deploy.stage <into> [function…]", file=sys.stderr)
         return 2
@@ -166,7 +176,7 @@ def main(arguments: list[str]) -> int:
         for name in names or functions_in_repository():
             folder = stage(name, Path(into))
             secret = "yes" if needs_secret_key(name) else "no"
-            print(name, target(name), fingerprint(folder), secret, sep="|")
+            print(name, target(name), fingerprint(folder), secret, *probe(name), sep="|")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

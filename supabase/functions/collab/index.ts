@@ -1,0 +1,4 @@
+// collab: see functions/collab/main.py.
+import { forward } from "../_shared/forward.ts";
+
+Deno.serve(forward("collab"));

@@ -1,0 +1,4 @@
+// dlq-list: see functions/dlq-list/main.py.
+import { forward } from "../_shared/forward.ts";
+
+Deno.serve(forward("dlq-list"));
