@@ -16,7 +16,7 @@ commands
   provision              the first workspace, its owner and the worker's user
   functions [name…]      deploy all functions, or these, and their forwarders under functions/v1
   worker                 build the worker's image and deploy its pool
-  status                 say what is deployed and what would change
+  status                 say what is deployed
   rollback [name…]       back to what served before the last deployment: all functions and the worker, or these
 
 options

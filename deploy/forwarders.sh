@@ -7,7 +7,7 @@ deploy_forwarders() {
   address="https://{name}-$NUMBER.$REGION.run.app"
   print="$(printf '%s %s %s\n' "$address" "$("$PYTHON" -c 'import sys, pathlib; from deploy.stage import fingerprint
 print(fingerprint(pathlib.Path("supabase/functions")))')" "$FUNCTIONS" | digests)"
-  known="$(supabase secrets list "${REMOTE[@]}" --output-format json 2>>"$LOG")" ||
+  known="$(supabase secrets list "${REMOTE[@]}" --output json 2>>"$LOG")" ||
     fail forwarders "the project's function secrets cannot be listed" "the functions serve under their own addresses" "run this again"
   # The list has the SHA-256 of each value.
   if [ -z "$FORCE" ] && case "$known" in *"$(sha256 "$print")"*) true ;; *) false ;; esac; then

@@ -51,10 +51,11 @@ prepare_functions() {
 }
 
 # Sets FLAGS: all that makes a function what it is, beside its sources. What is not named here is taken away.
+# ^|^ is gcloud's way to say what stands between variables; their values have commas and at signs (gcloud topic escaping).
 function_flags() { # <name> <holds the key: yes or no>
   local account="$PLAIN_ACCOUNT" concurrency=16 timeout=60 secrets="" variables
-  variables="SUPABASE_URL=$SUPABASE_URL@SUPABASE_PUBLISHABLE_KEY=$SUPABASE_PUBLISHABLE_KEY@GOOGLE_CLOUD_PROJECT=$PROJECT@THREADS=16"
-  [ -z "${SUPABASE_JWT_ISSUER:-}" ] || variables="$variables@SUPABASE_JWT_ISSUER=$SUPABASE_JWT_ISSUER"
+  variables="SUPABASE_URL=$SUPABASE_URL|SUPABASE_PUBLISHABLE_KEY=$SUPABASE_PUBLISHABLE_KEY|GOOGLE_CLOUD_PROJECT=$PROJECT|THREADS=16"
+  [ -z "${SUPABASE_JWT_ISSUER:-}" ] || variables="$variables|SUPABASE_JWT_ISSUER=$SUPABASE_JWT_ISSUER"
   [ -z "$JWT_VERSION" ] || secrets="SUPABASE_JWT_SECRET=sidejob-jwt-secret:$JWT_VERSION"
   if [ "$2" = yes ]; then
     account="$KEY_ACCOUNT"
@@ -62,7 +63,7 @@ function_flags() { # <name> <holds the key: yes or no>
   fi
   [ "$1" != job-events ] || concurrency=250 timeout=300 # streams: many, idle, and up to 240 s long
   FLAGS=(--project "$PROJECT" --region "$REGION" --base-image "$FUNCTION_BASE_IMAGE" --service-account "$account"
-    --set-env-vars "^@^$variables")
+    --set-env-vars "^|^$variables")
   if [ -n "$secrets" ]; then FLAGS+=(--set-secrets "$secrets"); else FLAGS+=(--clear-secrets); fi
   FLAGS+=(--concurrency "$concurrency" --timeout "$timeout" --min 0 --max-instances "$FUNCTION_MAX_INSTANCES"
     --memory 512Mi --cpu 1 --cpu-boost --allow-unauthenticated)

@@ -93,7 +93,7 @@ check_supabase() {
     3.*) REMOTE=(--remote="${SUPABASE_PROJECT_REF:-}") ;;
     *) fault "supabase is version '$SUPABASE_VERSION'; 2 and 3 are known." && return ;;
   esac
-  supabase projects list --output-format json >"$SCRATCH/projects" 2>/dev/null ||
+  supabase projects list --output json >"$SCRATCH/projects" 2>/dev/null ||
     { fault "supabase is not signed in: supabase login, or SUPABASE_ACCESS_TOKEN"; return; }
   [ -z "${SUPABASE_PROJECT_REF:-}" ] || grep -q "\"$SUPABASE_PROJECT_REF\"" "$SCRATCH/projects" ||
     fault "The Supabase project '$SUPABASE_PROJECT_REF' is not among those of this account."
@@ -126,6 +126,8 @@ check_provision() {
   check_secret_key
   needs_variable OWNER_EMAIL "who owns the first workspace"
   needs_variable WORKER_EMAIL "the worker's own user, an address that nobody else signs in with"
+  [ -z "$NEW_WORKER_PASSWORD" ] || [ -z "${WORKER_PASSWORD:-}" ] ||
+    fault "WORKER_PASSWORD is set, and --new-worker-password makes one up: take one of them away."
   [ -z "${OWNER_EMAIL:-}" ] || [ "${OWNER_EMAIL:-}" != "${WORKER_EMAIL:-}" ] || fault "OWNER_EMAIL and WORKER_EMAIL are the same."
 }
 
@@ -137,7 +139,7 @@ check_worker() {
     fault "There is no secret sidejob-worker-password yet: ./deploy.sh provision"
   [[ "$WORKER_INSTANCES" =~ ^[0-9]{1,3}$ ]] || fault "WORKER_INSTANCES is '$WORKER_INSTANCES'; it must be a whole number."
   for entry in ${WORKER_SETTINGS:-}; do
-    [[ "$entry" =~ ^[A-Z][A-Z0-9_]*=[^@]*$ ]] || fault "WORKER_SETTINGS has '$entry', which is not NAME=value."
+    [[ "$entry" =~ ^[A-Z][A-Z0-9_]*=[^|]*$ ]] || fault "WORKER_SETTINGS has '$entry', which is not NAME=value."
     case "$entry" in
       *PASSWORD=* | *TOKEN=* | *SECRET*=*) fault "WORKER_SETTINGS has ${entry%%=*}, a secret: those have variables of their own." ;;
     esac

@@ -43,10 +43,10 @@ deploy_worker() {
 
 worker_flags() { # <more secrets>
   local variables entry
-  variables="SUPABASE_URL=$SUPABASE_URL@SUPABASE_PUBLISHABLE_KEY=$SUPABASE_PUBLISHABLE_KEY@WORKER_EMAIL=$WORKER_EMAIL"
-  for entry in ${WORKER_SETTINGS:-}; do variables="$variables@$entry"; done
+  variables="SUPABASE_URL=$SUPABASE_URL|SUPABASE_PUBLISHABLE_KEY=$SUPABASE_PUBLISHABLE_KEY|WORKER_EMAIL=$WORKER_EMAIL"
+  for entry in ${WORKER_SETTINGS:-}; do variables="$variables|$entry"; done
   FLAGS=(--project "$PROJECT" --region "$REGION" "$COUNT" "$WORKER_INSTANCES" --service-account "$ACCOUNT"
-    --set-env-vars "^@^$variables" --set-secrets "WORKER_PASSWORD=sidejob-worker-password:$PASSWORD_VERSION$1"
+    --set-env-vars "^|^$variables" --set-secrets "WORKER_PASSWORD=sidejob-worker-password:$PASSWORD_VERSION$1"
     --cpu "$WORKER_CPU" --memory "$WORKER_MEMORY")
 }
 

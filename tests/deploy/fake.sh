@@ -74,6 +74,17 @@ json_of() { # <folder> <key of the targets>
     "${1##*/}" "$(json_labels "$1")" "$(<"$1/newest")" "$2" "$targets"
 }
 
+# As gcloud reads it: ^X^ in front says what stands between the variables; without it a comma does.
+variables_of() { # <value>
+  local list="$1" between=, entry
+  if [[ "$list" == "^"?"^"* ]]; then between="${list:1:1}" list="${list:3}"; fi
+  local IFS="$between"
+  for entry in $list; do
+    [[ "$entry" =~ ^[A-Z][A-Z0-9_]*= ]] || unknown "variable $entry"
+    printf '%s\n' "$entry"
+  done
+}
+
 next_revision() { # <folder>
   local count=0
   [ ! -f "$1/count" ] || count="$(<"$1/count")"
@@ -98,6 +109,7 @@ gcloud_deploy() {
   fi
   [ -z "${VALUE_tag:-}" ] || cp "$folder/newest" "$folder/tag.$VALUE_tag"
   labels_into "$folder" "${VALUE_labels:-}"
+  variables_of "$VALUE_set_env_vars" >"$folder/variables"
   [ -f "$VALUE_source/main.py" ] && [ -f "$VALUE_source/requirements.txt" ] || unknown "no sources in $VALUE_source"
 }
 
@@ -124,6 +136,7 @@ pool() { # the words after gcloud [beta] run worker-pools
         printf no >"$folder/pinned"
       fi
       [ "$(<"$folder/pinned")" = yes ] || cp "$folder/newest" "$folder/serving"
+      variables_of "$VALUE_set_env_vars" >"$folder/variables"
       labels_into "$folder" "$VALUE_labels" ;;
     describe)
       [ -d "$folder" ] || { echo "Cannot find worker pool" >&2; exit 1; }
@@ -226,7 +239,7 @@ supabase_main() {
   major="${major%%.*}"
   case "$*" in
     --version) cat "$FAKE/supabase.version" ;;
-    "projects list --output-format json") [ -f "$FAKE/supabase.account" ] && echo '[{"id":"abcdefghijklmnopqrst"}]' || exit 1 ;;
+    "projects list --output json") [ -f "$FAKE/supabase.account" ] && echo '[{"id":"abcdefghijklmnopqrst"}]' || exit 1 ;;
     "link --project-ref abcdefghijklmnopqrst") [ "$major" = 2 ] || unknown "link is for version 2" ;;
     "db push --linked"* | "db push --remote=abcdefghijklmnopqrst"*)
       case "$major,$3" in 2,--linked | 3,--remote=*) ;; *) unknown "$3 in version $major" ;; esac

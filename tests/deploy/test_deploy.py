@@ -30,6 +30,11 @@ def option(call: str, name: str) -> str:
     return found[1].replace("\\", "")
 
 
+def variables(cloud: Cloud, deployed: str) -> dict[str, str]:
+    """The environment of a service or pool, as gcloud understood it."""
+    return dict(line.split("=", 1) for line in cloud.read(f"{deployed}/variables").splitlines())
+
+
 def test_the_first_run_goes_from_the_database_outwards(runs: tuple[Cloud, Ran, Ran, Ran]) -> None:
     _, _, first, _ = runs
     assert first.code == 0, first.err
@@ -107,10 +112,7 @@ def test_a_function_is_deployed_as_it_is_staged_with_all_that_it_needs(
     call = deployed["jobs-recent"]
     assert option(call, "--source") == str(cloud.folder / "build" / "functions" / "jobs-recent")
     assert option(call, "--function") == "jobs_recent"
-    variables = dict(
-        pair.split("=") for pair in option(call, "--set-env-vars").removeprefix("^@^").split("@")
-    )
-    assert variables == {
+    assert variables(cloud, "services/jobs-recent") == {
         "SUPABASE_URL": cloud.url, "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x", "GOOGLE_CLOUD_PROJECT": "my-project",
         "THREADS": "16",
     }  # fmt: skip
@@ -143,8 +145,11 @@ def test_each_function_is_asked_under_its_tag_before_it_serves(runs: tuple[Cloud
 def test_the_worker_runs_an_image_by_its_digest_with_its_password_alone(
     runs: tuple[Cloud, Ran, Ran, Ran],
 ) -> None:
-    _, _, first, _ = runs
+    cloud, _, first, _ = runs
     (call,) = [c for c in first.calls if c.startswith("gcloud run worker-pools deploy sidejob-worker ")]
+    assert variables(cloud, "pools/sidejob-worker") == {
+        "SUPABASE_URL": cloud.url, "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x", "WORKER_EMAIL": "worker@example.test",
+    }  # fmt: skip
     assert re.search(r"--image europe-west1-docker\.pkg\.dev/my-project/sidejob/worker@sha256:d{64} ", call)
     assert option(call, "--set-secrets") == "WORKER_PASSWORD=sidejob-worker-password:1"
     assert option(call, "--instances") == "1"
