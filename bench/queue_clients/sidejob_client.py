@@ -33,7 +33,7 @@ INSERT_MANY = (
     " from jsonb_to_recordset(%s::jsonb) as r (type text, executor_id text, payload jsonb)"
 )
 FINISH_AND_CLAIM = "select public.finish_and_claim(reports => %s::jsonb, executor_id => 'bench', max_jobs => %s, start => true)"
-AHEAD = 2  # claims for each handler: one in its hands, one that waits for it
+AHEAD = 8  # claims for each handler: one in its hands, and as many as it may end until the next call
 Row = dict[str, Any]
 
 

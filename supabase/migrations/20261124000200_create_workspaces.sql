@@ -72,9 +72,9 @@ end $$;
 
 -- Raises SJ201 for a caller who is a worker of no workspace.
 create function sidejob.require_worker() returns void
-language plpgsql stable set search_path = '' as $$
+language plpgsql stable security definer set search_path = '' as $$
 begin
-  if not exists (select sidejob.workspaces_as('worker')) then
+  if not exists (select from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker') then
     perform sidejob.refuse('SJ201', 'only a worker may do this', 'Sign in as a user whose workspace role is worker.');
   end if;
 end $$;

@@ -80,8 +80,9 @@ begin
     values (new.id, new.workspace_id, new.last_detail ->> 'reason', new.error, new.payload);
   elsif new.last_event = 'job.started' and new.last_detail is not null then
     insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
-    values (new.id, new.workspace_id, new.event_seq - 1, 'job.claimed', new.attempts, detail);
-    detail := '{}';
+    values (new.id, new.workspace_id, new.event_seq - 1, 'job.claimed', new.attempts, detail),
+           (new.id, new.workspace_id, new.event_seq, 'job.started', new.attempts, '{}');
+    return null;
   end if;
   insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
   values (new.id, new.workspace_id, new.event_seq, new.last_event, new.attempts, detail);

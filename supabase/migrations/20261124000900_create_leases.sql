@@ -178,13 +178,19 @@ language plpgsql security definer set search_path = '' set plan_cache_mode = 'fo
 #variable_conflict use_column
 declare
   claim sidejob.claim := row(executor_id, lease_seconds, type_prefix, agent_id, coalesce(start, false));
-  membership record;
+  homes uuid[];            -- where the caller is a worker
+  names text[];            -- and what he is called there
+  turns int[] := '{1}';    -- whose turn it is, by their places in homes
   limited boolean;
   wanted int := claim_jobs.max_jobs;
   share int;
   got int;
 begin
-  perform sidejob.require_worker();
+  select array_agg(m.workspace_id), array_agg(m.worker_id) into homes, names
+    from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker';
+  if homes is null then
+    perform sidejob.require_worker();
+  end if;
   perform sidejob.require_lease_seconds(claim_jobs.lease_seconds);
   if wanted is null or wanted not between 1 and 1000 then
     perform sidejob.refuse('SJ100', 'max_jobs: must be 1 to 1000', 'Claim as many as you have hands for.');
@@ -194,29 +200,25 @@ begin
   -- Who claims under limits holds them until the commit, so that two together cannot pass one; all at once and in order, so that
   -- two cannot wait for each other.
   perform from public.job_limits l
-   where l.workspace_id in (select sidejob.workspaces_as('worker')) and (l.executor_id is null or l.executor_id = claim_jobs.executor_id)
+   where l.workspace_id = any (homes) and (l.executor_id is null or l.executor_id = claim_jobs.executor_id)
    order by l.id for update;
   limited := found;
-  for membership in
-    with mine as materialized (
-      select m.workspace_id, m.worker_id, count(*) over () as workspaces from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker'),
-    ranked as (
-      select mine.*, case when mine.workspaces > 1 then (
-               select count(*) from public.jobs j
-                where j.workspace_id = mine.workspace_id and j.executor_id = claim_jobs.executor_id and j.status in ('assigned', 'running'))
-             end as in_hand, random() as lot
-        from mine)
-    -- twice round: first each one's share, then what is left
-    select ranked.*, round, row_number() over (partition by round order by in_hand, lot) as place
-      from ranked cross join generate_series(1, least(ranked.workspaces, 2)) as round order by round, in_hand, lot
-  loop
+  if cardinality(homes) > 1 then
+    select array_agg(place order by in_hand, random()) into turns
+      from (select place, (
+              select count(*) from public.jobs j
+               where j.workspace_id = homes[place] and j.executor_id = claim_jobs.executor_id and j.status in ('assigned', 'running')) as in_hand
+              from generate_subscripts(homes, 1) as place) as ranked;
+    turns := turns || turns;  -- first each one's share, then what is left
+  end if;
+  for turn in 1 .. cardinality(turns) loop
     continue when exists (
-      select from public.paused_executors p where p.workspace_id = membership.workspace_id and p.executor_id = claim_jobs.executor_id);
-    share := case membership.round when 1 then ceil(wanted::numeric / (membership.workspaces - membership.place + 1)) else wanted end;
+      select from public.paused_executors p where p.workspace_id = homes[turns[turn]] and p.executor_id = claim_jobs.executor_id);
+    share := ceil(wanted::numeric / greatest(cardinality(homes) - turn + 1, 1));
     if limited then
-      return query select * from sidejob.take_limited(membership.workspace_id, membership.worker_id, claim, share);
+      return query select * from sidejob.take_limited(homes[turns[turn]], names[turns[turn]], claim, share);
     else
-      return query select * from sidejob.take_due(membership.workspace_id, membership.worker_id, claim, share, '{}');
+      return query select * from sidejob.take_due(homes[turns[turn]], names[turns[turn]], claim, share, '{}');
     end if;
     get diagnostics got = row_count;
     wanted := wanted - got;
@@ -240,7 +242,8 @@ begin
          last_event = case j.status when 'assigned' then 'job.started' else j.last_event end,
          last_detail = case j.status when 'assigned' then null else j.last_detail end
    where j.id = start_job.job_id and j.attempts = start_job.attempt and j.lease_hash = sidejob.hash_lease(start_job.lease_token)
-     and j.lease_owner = auth.uid() and j.status in ('assigned', 'running') and j.workspace_id in (select sidejob.workspaces_as('worker'))
+     and j.lease_owner = auth.uid() and j.status in ('assigned', 'running')
+     and j.workspace_id = any (array(select m.workspace_id from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker'))
   returning j.status, j.lease_until into start_job.status, start_job.lease_until;
   if not found then
     perform sidejob.refuse_lost_lease(start_job.job_id);
@@ -256,7 +259,8 @@ begin
   perform sidejob.require_lease_seconds(renew_lease.lease_seconds);
   update public.jobs j set lease_until = clock_timestamp() + make_interval(secs => renew_lease.lease_seconds), updated_at = clock_timestamp()
    where j.id = renew_lease.job_id and j.attempts = renew_lease.attempt and j.lease_hash = sidejob.hash_lease(renew_lease.lease_token)
-     and j.lease_owner = auth.uid() and j.status in ('assigned', 'running') and j.workspace_id in (select sidejob.workspaces_as('worker'))
+     and j.lease_owner = auth.uid() and j.status in ('assigned', 'running')
+     and j.workspace_id = any (array(select m.workspace_id from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker'))
   returning j.status, j.lease_until into renew_lease.status, renew_lease.lease_until;
   if not found then
     perform sidejob.refuse_lost_lease(renew_lease.job_id);
@@ -281,7 +285,8 @@ begin
          last_detail = case when now_stored then report_progress.progress else j.last_detail end
     from (select coalesce(ts - k.progress_at >= interval '1 second', true) as now_stored from public.jobs k where k.id = report_progress.job_id) as pace
    where j.id = report_progress.job_id and j.attempts = report_progress.attempt and j.lease_hash = sidejob.hash_lease(report_progress.lease_token)
-     and j.lease_owner = auth.uid() and j.status in ('assigned', 'running') and j.workspace_id in (select sidejob.workspaces_as('worker'))
+     and j.lease_owner = auth.uid() and j.status in ('assigned', 'running')
+     and j.workspace_id = any (array(select m.workspace_id from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker'))
   returning j.status, now_stored into report_progress.status, report_progress.stored;
   if not found then
     perform sidejob.refuse_lost_lease(report_progress.job_id);
@@ -303,7 +308,8 @@ begin
          lease_until = null, started_at = null, updated_at = clock_timestamp(), last_event = 'job.released',
          last_detail = jsonb_build_object('reason', left(release_job.reason, 1000), 'next_run_at', greatest(release_job.run_at, clock_timestamp()))
    where j.id = release_job.job_id and j.attempts = release_job.attempt and j.lease_hash = sidejob.hash_lease(release_job.lease_token)
-     and j.lease_owner = auth.uid() and j.status in ('assigned', 'running') and j.workspace_id in (select sidejob.workspaces_as('worker'))
+     and j.lease_owner = auth.uid() and j.status in ('assigned', 'running')
+     and j.workspace_id = any (array(select m.workspace_id from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker'))
   returning j.status, j.next_run_at into release_job.status, release_job.next_run_at;
   if not found then
     perform sidejob.refuse_lost_lease(release_job.job_id);
@@ -327,13 +333,17 @@ language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan'
 #variable_conflict use_column
 declare
   ts timestamptz := clock_timestamp();
-  mine uuid[] := array(select sidejob.workspaces_as('worker'));
+  mine uuid[] := array(select m.workspace_id from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker');
+  said record;
 begin
-  if exists (select from unnest(reports) as r where r.ok is null) then
+  select bool_or(r.ok is null) as nothing, bool_or(jsonb_typeof(r.artifacts) <> 'array') as no_list, bool_or(r.artifacts <> '[]') as artifacts,
+         count(distinct r.job_id) < count(*) as twice
+    into said from unnest(reports) as r;
+  if said.nothing then
     perform sidejob.refuse('SJ100', 'ok: must be true or false', 'Say whether the attempt succeeded.');
-  elsif exists (select from unnest(reports) as r where jsonb_typeof(r.artifacts) <> 'array') then
+  elsif said.no_list then
     perform sidejob.refuse('SJ100', 'artifacts: must be a list', 'Send [] when there is none.');
-  elsif (select count(distinct r.job_id) from unnest(reports) as r) < cardinality(reports) then
+  elsif said.twice then
     perform sidejob.refuse('SJ100', 'job_id: each job may be reported once in a call', 'Send a repeated report in a call of its own.');
   end if;
   return query
@@ -359,15 +369,6 @@ begin
                 else 'queued' end as next,
            greatest(ts, coalesce(h.retry_at, ts + sidejob.retry_delay(h.used, h.backoff_seconds, h.backoff_max_seconds))) as run_at
       from held h),
-  recorded as (  -- a row that the worker inserted itself is brought up to date
-    insert into public.artifacts (job_id, workspace_id, attempt, name, mime, size, sha256, bucket, path, width, height)
-    select o.id, o.workspace_id, o.attempts, a.name, coalesce(a.mime, 'application/octet-stream'), a.size, a.sha256,
-           coalesce(a.bucket, 'artifacts'), a.path, a.width, a.height
-      from outcome o cross join lateral jsonb_to_recordset(o.artifacts)
-        as a (name text, mime text, size bigint, sha256 text, bucket text, path text, width int, height int)
-     where o.next = 'succeeded'
-    on conflict on constraint artifact_name_once_an_attempt do update
-      set mime = excluded.mime, size = excluded.size, sha256 = excluded.sha256, path = excluded.path, width = excluded.width, height = excluded.height),
   moved as (
     update public.jobs j
        set status = o.next, updated_at = ts, lease_until = null,
@@ -388,6 +389,16 @@ begin
     from unnest(reports) with ordinality as r (job_id, attempt, lease_token, ok, result, error, artifacts, retry_at, give_up, place)
     left join outcome o on o.id = r.job_id
    order by r.place;
+  if said.artifacts then  -- of what has succeeded just now; a row that the worker inserted itself is brought up to date
+    insert into public.artifacts (job_id, workspace_id, attempt, name, mime, size, sha256, bucket, path, width, height)
+    select j.id, j.workspace_id, j.attempts, a.name, coalesce(a.mime, 'application/octet-stream'), a.size, a.sha256,
+           coalesce(a.bucket, 'artifacts'), a.path, a.width, a.height
+      from unnest(reports) as r join public.jobs j on j.id = r.job_id and j.lease_owner = auth.uid() and j.status = 'succeeded' and j.finished_at = ts
+     cross join lateral jsonb_to_recordset(r.artifacts)
+        as a (name text, mime text, size bigint, sha256 text, bucket text, path text, width int, height int)
+    on conflict on constraint artifact_name_once_an_attempt do update
+      set mime = excluded.mime, size = excluded.size, sha256 = excluded.sha256, path = excluded.path, width = excluded.width, height = excluded.height;
+  end if;
 end $$;
 
 -- Ends an attempt, as said above. Raises SJ300 lease_lost.

@@ -110,18 +110,19 @@ revoke execute on function sidejob.wake from public;
 create function sidejob.announce() returns trigger
 language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
+  ts timestamptz := clock_timestamp();
+  moved int;      -- jobs with news
+  freed boolean;  -- is there work that was not due before?
   due public.jobs;
-  moved int;
 begin
   if tg_op = 'INSERT' then
-    moved := (select count(*) from (select from now_jobs limit 21) as few);
+    select count(*), bool_or(n.next_run_at <= ts and n.blocked_by = 0) into moved, freed from now_jobs n;
   else
-    moved := (select count(*) from (select from now_jobs n join was_jobs w on w.id = n.id where w.event_seq < n.event_seq limit 21) as few);
-    if moved = 0 then
-      return null;
-    end if;
+    select count(*) filter (where w.event_seq < n.event_seq),
+           bool_or(n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= ts and (w.status <> 'queued' or w.blocked_by > 0))
+      into moved, freed from now_jobs n join was_jobs w on w.id = n.id;
   end if;
-  if moved <= 20 then
+  if moved between 1 and 20 then
     begin
       if tg_op = 'INSERT' then
         insert into realtime.messages (topic, event, payload, private, extension)
@@ -136,14 +137,14 @@ begin
       raise warning 'sidejob: broadcasting failed: %', sqlerrm;
     end;
   end if;
-  if tg_op = 'INSERT' then
-    for due in select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n where n.next_run_at <= clock_timestamp() and n.blocked_by = 0 loop
+  if freed and tg_op = 'INSERT' then
+    for due in select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n where n.next_run_at <= ts and n.blocked_by = 0 loop
       perform sidejob.wake(due);
     end loop;
-  else
+  elsif freed then
     for due in
       select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n join was_jobs w on w.id = n.id
-       where n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= clock_timestamp() and (w.status <> 'queued' or w.blocked_by > 0)
+       where n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= ts and (w.status <> 'queued' or w.blocked_by > 0)
     loop
       perform sidejob.wake(due);
     end loop;

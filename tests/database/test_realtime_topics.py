@@ -185,6 +185,14 @@ def test_a_job_that_comes_back_wakes_its_executor(workspace: Workspace) -> None:
     assert len(wake_ups(workspace, "again")) == 2
 
 
+def test_a_job_that_waits_no_longer_wakes_its_executor(workspace: Workspace) -> None:
+    parent = workspace.enqueue()
+    workspace.enqueue(executor_id="after", depends_on=(parent,))
+    assert wake_ups(workspace, "after") == []
+    workspace.worker.call("finish_job", **lease(workspace.worker.claim()), ok=True)
+    assert len(wake_ups(workspace, "after")) == 1
+
+
 def test_a_statement_that_moves_many_jobs_wakes_and_says_no_more(workspace: Workspace) -> None:
     workspace.server.run(
         "insert into public.jobs (workspace_id, type) select %s, 'test.many' from generate_series(1, 21)",
