@@ -10,29 +10,31 @@ read_plan() { # <name>
 }
 
 deploy_functions() { # [name…]
-  local name changing="" unchanged=0
+  local name first="" changing=() unchanged=0
   # shellcheck disable=SC2086
   [ $# -gt 0 ] || set -- $FUNCTIONS
   prepare_functions
   plan_functions "$@"
   for name in "$@"; do
     read_plan "$name"
-    if [ "$ACTION" = unchanged ]; then unchanged=$((unchanged + 1)); else changing="$changing $name"; fi
+    if [ "$ACTION" = unchanged ]; then unchanged=$((unchanged + 1)); else changing+=("$name"); fi
   done
   [ "$unchanged" = 0 ] || say functions "$unchanged of $#" unchanged
-  [ -n "$changing" ] || return 0
+  [ "$unchanged" != $# ] || return 0
   smoke_token
+  # The first build in a project makes the bucket and the repository that all others use: it goes alone.
+  [ -s "$SERVICES" ] || first="${changing[0]}"
+  set -- "${changing[@]}"
+  [ -z "$first" ] || shift
   # shellcheck disable=SC2086
-  {
-    each deploy deploy_function $changing ||
-      fail functions "not deployed: $FAILED" "no traffic was moved: the old revisions serve" "see the log, then run this again"
-    each smoke smoke_function $changing ||
-      fail functions "does not answer well: $FAILED" "no traffic was moved: the old revisions serve" \
-        "gcloud run services logs read ${FAILED%% *} --region $REGION --project $PROJECT; mend it, then run this again"
-    each serve serve_function $changing ||
-      fail functions "traffic was not moved: $FAILED" "those named serve their old revision, the others the new one" \
-        "run this again, or ./deploy.sh rollback"
-  }
+  { each deploy deploy_function $first && each deploy deploy_function "$@"; } ||
+    fail functions "not deployed: $FAILED" "no traffic was moved: the old revisions serve" "see the log, then run this again"
+  each smoke smoke_function "${changing[@]}" ||
+    fail functions "does not answer well: $FAILED" "no traffic was moved: the old revisions serve" \
+      "gcloud run services logs read ${FAILED%% *} --region $REGION --project $PROJECT; mend it, then run this again"
+  each serve serve_function "${changing[@]}" ||
+    fail functions "traffic was not moved: $FAILED" "those named serve their old revision, the others the new one" \
+      "run this again, or ./deploy.sh rollback"
 }
 
 # Who the functions run as, and the versions of what they may read.

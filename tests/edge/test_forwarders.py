@@ -213,7 +213,7 @@ def test_what_the_caller_sends_arrives_unchanged(deno: str) -> None:
 
     class Listening(BaseHTTPRequestHandler):
         def do_PATCH(self) -> None:
-            body = b""
+            body = self.rfile.read(int(self.headers.get("content-length", "0")))
             if self.headers.get("transfer-encoding") == "chunked":
                 while size := int(self.rfile.readline(), 16):
                     body += self.rfile.read(size)
