@@ -37,56 +37,66 @@ class Picture:
     truncated: bool  # the page was larger than the picture may be
 
 
+@dataclass(frozen=True, slots=True)
+class _Area:
+    """What to show of the page."""
+
+    clip: Clip | None = None  # CSS pixels; None: the view
+    truncated: bool = False  # some of the page had to be left out
+    in_view: bool = True  # cheaper: nothing has to be drawn that is not drawn already
+
+
 async def take(visit: Visit, job: ScreenshotOptions, wished: PictureOptions, patience: float) -> Picture:
     """`patience`: seconds to look for the selector's element. Raises Fault: `capture_failed`,
     `selector_not_found`, `page_too_large`, `invalid_payload`."""
-    area, truncated = await _area(visit.page, wished, visit.scale, patience)
+    area = await _area(visit.page, wished, visit.scale, patience)
     if job.mask:
         wrong = await visit.page.evaluate(scripts.MASK, job.mask)
         if wrong >= 0:
             raise invalid(f"mask.{wrong}", "is no CSS selector")
     data = await _shoot(visit, wished, area)
     width, height = await asyncio.to_thread(images.measure, data, wished.format)
-    _check_result(visit, area, width, height)
-    return Picture(data, width, height, truncated)
+    _check_result(visit, area.clip, width, height)
+    return Picture(data, width, height, area.truncated)
 
 
-async def _area(
-    page: Page, options: PictureOptions, scale: float, patience: float
-) -> tuple[Clip | None, bool]:
-    """What to show of the page in CSS pixels (None: the view), and whether some of it had to be left out."""
+async def _area(page: Page, options: PictureOptions, scale: float, patience: float) -> _Area:
     longest = _LONGEST_SIDE[options.format] / scale
+    view = page.viewport_size or {"width": 0, "height": 0}
     if not options.whole:
-        view = page.viewport_size or {"width": 0, "height": 0}
         _check_size(Clip(x=0, y=0, width=view["width"], height=view["height"]), scale, longest)
-        return None, False
-    whole = await page.evaluate(scripts.DOCUMENT_SIZE)
-    if options.full_page:
-        width, height = (
-            min(whole["width"], int(longest)),
-            min(whole["height"], options.max_height, int(longest)),
-        )
-        area = Clip(x=0, y=0, width=width, height=height)
-        _check_size(area, scale, longest)
-        return area, (width, height) != (whole["width"], whole["height"])
-    if options.clip is not None:
-        if options.clip.x >= whole["width"] or options.clip.y >= whole["height"]:
+        return _Area()
+    if options.selector is not None:
+        wished, whole = await _around(page, options, patience)
+    else:
+        whole = await page.evaluate(scripts.DOCUMENT)
+        if options.clip is None:
+            return _full(options, whole, scale, longest)
+        wished = options.clip
+        if wished.x >= whole["width"] or wished.y >= whole["height"]:
             raise invalid(
                 "clip", f"lies outside the page, which has {whole['width']} × {whole['height']} pixels"
             )
-        wished = options.clip
-    else:
-        wished = await _around(page, options, patience)
-    area = _on_pixels(_inside(wished, whole), scale)
-    _check_size(area, scale, longest)
-    return area, False
+    clip = _on_pixels(_inside(wished, whole), scale)
+    _check_size(clip, scale, longest)
+    across = whole["x"] <= clip.x and clip.x + clip.width <= whole["x"] + view["width"]
+    down = whole["y"] <= clip.y and clip.y + clip.height <= whole["y"] + view["height"]
+    return _Area(clip, in_view=across and down)
 
 
-async def _around(page: Page, options: PictureOptions, patience: float) -> Clip:
+def _full(options: PictureOptions, whole: dict[str, Any], scale: float, longest: float) -> _Area:
+    width = min(whole["width"], int(longest))
+    height = min(whole["height"], options.max_height, int(longest))
+    clip = Clip(x=0, y=0, width=width, height=height)
+    _check_size(clip, scale, longest)
+    return _Area(clip, (width, height) != (whole["width"], whole["height"]), in_view=False)
+
+
+async def _around(page: Page, options: PictureOptions, patience: float) -> tuple[Clip, dict[str, Any]]:
+    """The element with its margin, and the page."""
     element = await present(page, options.selector or "", "selector", patience)
-    await element.scroll_into_view_if_needed()
-    box = await element.evaluate(scripts.ELEMENT_BOX)
-    margin = options.padding
+    found = await element.evaluate(scripts.ELEMENT)
+    box, margin = found["box"], options.padding
     if box["width"] <= 0 or box["height"] <= 0:
         raise Fault(
             "selector_not_found", "payload.selector finds an element without size.", field="payload.selector"
@@ -97,7 +107,7 @@ async def _around(page: Page, options: PictureOptions, patience: float) -> Clip:
         raise Fault(
             "selector_not_found", "payload.selector finds an element off the page.", field="payload.selector"
         )
-    return Clip(x=left, y=top, width=right - left, height=bottom - top)
+    return Clip(x=left, y=top, width=right - left, height=bottom - top), found["page"]
 
 
 def _inside(area: Clip, whole: dict[str, Any]) -> Clip:
@@ -130,16 +140,16 @@ def _check_result(visit: Visit, area: Clip | None, width: int, height: int) -> N
         )
 
 
-async def _shoot(visit: Visit, options: PictureOptions, area: Clip | None) -> bytes:
+async def _shoot(visit: Visit, options: PictureOptions, area: _Area) -> bytes:
     session = await visit.protocol()
     wished: dict[str, Any] = {"format": options.format}
     if options.format == "png":
         wished["optimizeForSpeed"] = options.optimize_for_speed
     else:
         wished["quality"] = options.quality
-    if area is not None:
-        wished |= {"clip": {**area.model_dump(), "scale": 1}, "captureBeyondViewport": True}
-    if area is not None or visit.scale != 1:
+    if area.clip is not None:
+        wished |= {"clip": {**area.clip.model_dump(), "scale": 1}, "captureBeyondViewport": not area.in_view}
+    if area.clip is not None or visit.scale != 1:
         # A session knows no metrics but its own: without these the picture has the screen's scale, 1.
         metrics = {
             **(visit.page.viewport_size or {}),

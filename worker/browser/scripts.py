@@ -84,19 +84,23 @@ SCROLL_STEP = """step => {
 
 SCROLL_BACK = "() => window.scrollTo({top: 0, left: 0, behavior: 'instant'})"
 
-# The whole document in CSS pixels.
-DOCUMENT_SIZE = """() => {
+# The whole document, and where on it the view is, in CSS pixels.
+DOCUMENT = """() => {
   const root = document.documentElement, body = document.body || root;
   return {
+    x: scrollX, y: scrollY,
     width: Math.max(root.scrollWidth, body.scrollWidth, root.clientWidth),
     height: Math.max(root.scrollHeight, body.scrollHeight, root.clientHeight)};
 }"""
 
-# The element's box on the page in CSS pixels.
-ELEMENT_BOX = """element => {
+# Brings the element into view; answers its box on the page in CSS pixels, and the page.
+ELEMENT = """element => {
+  element.scrollIntoViewIfNeeded();
   const box = element.getBoundingClientRect();
-  return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height};
-}"""
+  return {
+    box: {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height},
+    page: (%s)()};
+}""".replace("%s", DOCUMENT)
 
 SCROLL_TO = "element => element.scrollIntoView({block: 'start', inline: 'nearest', behavior: 'instant'})"
 
