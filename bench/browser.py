@@ -27,10 +27,10 @@ from worker.browser.engine import Engine
 from worker.browser.launching import Launch
 
 ROUND_SECONDS = 2.5
-ROUNDS = 5
+ROUNDS = 4
 SLOTS = (2, 3)
 PEER_SLOTS = 2
-PEER_SECONDS = 6.0  # some of them start a browser in each round
+PEER_SECONDS = 5.0  # some of them start a browser in each round
 
 # What a job asks for, the same for the plain loop, and the page.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {

@@ -105,7 +105,7 @@ async def test_a_few_hostile_pages_disturb_nobody(
 ) -> None:
     worker = start(MAX_JOBS="3")
     await worker.ready()
-    await mixture(worker, jobs, site, len(HONEST), QUICK, 90)
+    await mixture(worker, jobs, site, len(HONEST), QUICK, 240)
 
 
 @pytest.mark.soak
@@ -114,9 +114,9 @@ async def test_thirty_hostile_pages_among_three_hundred(
     jobs: Jobs,  # noqa: F811
     site: Site,
 ) -> None:
-    worker = start(LOG_LEVEL="info", BROWSER_RESTART_JOBS="100")
+    worker = start(LOG_LEVEL="info", BROWSER_RESTART_JOBS="100", BROWSER_MAX_REQUESTS="500")
     await worker.ready()
-    await mixture(worker, jobs, site, 300, [*islice(cycle(HOSTILE), 30)], 900)
+    await mixture(worker, jobs, site, 300, [*islice(cycle(HOSTILE), 30)], 1800)
     assert sum("browser started" in line["message"] for line in worker.lines()) >= 3, (
         "replaced as it grew old"
     )

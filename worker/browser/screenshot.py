@@ -8,7 +8,7 @@ from worker.browser.visit import Visit
 from worker.browser.work import Kind, Product
 from worker.handlers import File
 
-_CAPTURE_SECONDS = 15.0  # each
+_CAPTURE_SECONDS = 30.0  # each
 _SELECTOR_SECONDS = 10.0
 
 
