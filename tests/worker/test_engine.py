@@ -62,6 +62,22 @@ async def test_a_browser_that_does_not_answer_is_replaced(monkeypatch: pytest.Mo
     await eventually(lambda: children() <= before)
 
 
+async def test_a_browser_that_answers_but_opens_no_page_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.browser.engine._PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("worker.browser.engine._PROBE_PAGE_SECONDS", 0.1)
+    monkeypatch.setattr("worker.browser.running._PROBE_PAGE_SECONDS", 1.0)
+    before = children()
+    async with Engine.running(Launch()) as engine:
+        first = engine.pid
+        for pid in children(first):
+            if "--type=zygote" in command(pid):
+                os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: engine.pid != first, 30)
+        assert isinstance(await shoot(engine), Done)
+        await eventually(lambda: first not in children())
+    await eventually(lambda: children() <= before)
+
+
 async def test_a_dead_driver_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.browser.engine._PROBE_SECONDS", 0.1)
     monkeypatch.setattr("worker.browser.running._PROBE_ANSWER_SECONDS", 0.5)

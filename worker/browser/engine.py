@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from worker.retry import delays
 log = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 15.0
+_PROBE_PAGE_SECONDS = 60.0  # of a browser that has nothing to do: jobs show by themselves whether pages open
 _START_SECONDS = 45.0
 _CONTEXT_SECONDS = 5.0
 _CLOSE_SECONDS = 5.0
@@ -246,7 +248,7 @@ class Engine:
 
     async def _watch(self) -> None:
         """Replaces a browser that died at once, one that fails its probes, and one that is old."""
-        failed, pauses = 0, delays(0.2, 30)
+        failed, pauses, page_due = 0, delays(0.2, 30), time.monotonic() + _PROBE_PAGE_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PROBE_SECONDS):
@@ -254,7 +256,11 @@ class Engine:
             self._lost.clear()
             current = self._current
             if current is not None and current.usable:
-                failed = 0 if await current.answers() else failed + 1
+                healthy = await current.answers()
+                if healthy and not current.contexts and time.monotonic() >= page_due:
+                    healthy = await current.opens_pages()
+                    page_due = time.monotonic() + (_PROBE_PAGE_SECONDS if healthy else 0)
+                failed = 0 if healthy else failed + 1
                 if failed < _FAILED_PROBES:
                     if await self._old(current):
                         with contextlib.suppress(

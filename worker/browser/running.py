@@ -10,6 +10,7 @@ from playwright.async_api import Browser, CDPSession, Playwright, async_playwrig
 from worker.browser.launching import Launch
 
 _PROBE_ANSWER_SECONDS = 2.0
+_PROBE_PAGE_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
 _UNPROXIED_LOOPBACK = "PLAYWRIGHT_DISABLE_FORCED_CHROMIUM_PROXIED_LOOPBACK"
 
@@ -66,6 +67,15 @@ class Running:
                 await self._probe.send("Browser.getVersion")
                 return True
         except Exception:  # noqa: BLE001  a driver that died raises a bare one
+            return False
+
+    async def opens_pages(self) -> bool:
+        """A browser may answer and yet start no process for a page."""
+        try:
+            async with asyncio.timeout(_PROBE_PAGE_SECONDS):
+                await (await self.browser.new_page()).close()
+                return True
+        except Exception:  # noqa: BLE001  as above
             return False
 
     async def close(self) -> None:
