@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench import browser_queue
 from bench.browser_ways import (
     Unguarded,
     UnguardedLaunch,
@@ -115,6 +114,8 @@ async def beside_the_peers(origin: str) -> None:
 
 
 async def _measure(cases: Sequence[str]) -> None:
+    from bench import browser_queue  # it needs the stack; single cases do not
+
     with pages() as origin:
         await beside_the_plain_loop(origin, cases)
         await through_the_guard_and_past_it(origin)
