@@ -8,6 +8,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -79,6 +80,8 @@ class Cloud:
 
     folder: Path
     url: str  # of the fake project
+    users: dict[str, tuple[str, str]]  # of the project: address -> id and password
+    members: list[dict[str, Any]]  # of its workspaces
     env: dict[str, str] = field(default_factory=dict)
     bash: str = BASH
 
@@ -148,10 +151,10 @@ class Cloud:
 
 
 class Project(BaseHTTPRequestHandler):
-    """As much of Auth and REST as provisioning asks for. Users are by address: `id password`."""
+    """As much of Auth and REST as provisioning asks for."""
 
-    users: dict[str, tuple[str, str]] = {}  # noqa: RUF012  one server, emptied for each test
-    members: list[dict[str, Any]] = []  # noqa: RUF012
+    users: dict[str, tuple[str, str]]
+    members: list[dict[str, Any]]
 
     def do_GET(self) -> None:
         if self.path.startswith("/auth/v1/admin/users"):
@@ -198,17 +201,22 @@ class Project(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None: ...
 
 
-@pytest.fixture(scope="session")
-def project_url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Project)
+@contextmanager
+def cloud_in(folder: Path) -> Iterator[Cloud]:
+    """A cloud with a project of its own."""
+
+    class Own(Project):
+        users: dict[str, tuple[str, str]] = {}  # noqa: RUF012  the handlers of one server share them
+        members: list[dict[str, Any]] = []  # noqa: RUF012
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield Cloud(folder, f"http://127.0.0.1:{server.server_port}", Own.users, Own.members)
     server.shutdown()
     server.server_close()
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, project_url: str) -> Cloud:
-    Project.users.clear()
-    Project.members.clear()
-    return Cloud(tmp_path, project_url)
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    with cloud_in(tmp_path) as cloud:
+        yield cloud

@@ -3,24 +3,23 @@
 import itertools
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.stage import functions_in_repository
-from tests.deploy.conftest import SECRETS, Cloud, Project, Ran
+from tests.deploy.conftest import SECRETS, Cloud, Ran, cloud_in
 
 KEYHOLDERS = {"artifacts-sweep", "leases-release", "sign-artifact"}
 FEW = ("jobs-recent", "sign-artifact")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, project_url: str) -> tuple[Cloud, Ran, Ran, Ran]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cloud, Ran, Ran, Ran]]:
     """A cloud after `all --dry-run`, `all` and `all`, with what each run did."""
-    Project.users.clear()
-    Project.members.clear()
-    cloud = Cloud(tmp_path_factory.mktemp("cloud"), project_url)
-    return cloud, cloud.deploy("all", "--dry-run"), cloud.deploy("all"), cloud.deploy("all")
+    with cloud_in(tmp_path_factory.mktemp("cloud")) as cloud:
+        yield cloud, cloud.deploy("all", "--dry-run"), cloud.deploy("all"), cloud.deploy("all")
 
 
 def option(call: str, name: str) -> str:
@@ -160,10 +159,10 @@ def test_the_passwords_are_random_and_in_the_secret_manager(runs: tuple[Cloud, R
     worker, owner = (cloud.read(f"secrets/sidejob-{who}-password/1") for who in ("worker", "owner"))
     assert len(worker) >= 32
     assert worker != owner
-    assert Project.users["worker@example.test"][1] == worker
-    assert Project.users["owner@example.test"][1] == owner
+    assert cloud.users["worker@example.test"][1] == worker
+    assert cloud.users["owner@example.test"][1] == owner
     assert cloud.read("secrets/sidejob-secret-key/1") == SECRETS["SUPABASE_SECRET_KEY"]
-    roles = {(row["role"], row["worker_id"], row["is_default"]) for row in Project.members}
+    roles = {(row["role"], row["worker_id"], row["is_default"]) for row in cloud.members}
     assert roles == {("owner", None, True), ("worker", "worker", True)}
 
 
@@ -200,11 +199,11 @@ def test_a_new_secret_key_reaches_its_holders_alone_under_its_own_number(cloud: 
 def test_a_new_password_of_the_worker_is_kept_set_and_deployed(cloud: Cloud) -> None:
     assert cloud.deploy("provision").code == 0
     assert cloud.deploy("worker").code == 0
-    old = Project.users["worker@example.test"][1]
+    old = cloud.users["worker@example.test"][1]
     assert cloud.deploy("provision").changes() == []
-    assert Project.users["worker@example.test"][1] == old, "a password that works is never reset"
+    assert cloud.users["worker@example.test"][1] == old, "a password that works is never reset"
     assert cloud.deploy("provision", "--new-worker-password").code == 0
-    new = Project.users["worker@example.test"][1]
+    new = cloud.users["worker@example.test"][1]
     assert new != old
     assert new == cloud.read("secrets/sidejob-worker-password/2")
     (deployed,) = [
@@ -450,7 +449,7 @@ def test_a_file_of_variables_is_read_and_never_run(cloud: Cloud) -> None:
 
 
 @pytest.mark.soak
-def test_after_a_failure_of_any_step_the_next_run_completes_it(tmp_path: Path, project_url: str) -> None:
+def test_after_a_failure_of_any_step_the_next_run_completes_it(tmp_path: Path) -> None:
     """Each kind of change fails once, in a cloud of its own; the end is the same as without any failure."""
 
     def state(cloud: Cloud) -> dict[str, str]:
@@ -464,26 +463,21 @@ def test_after_a_failure_of_any_step_the_next_run_completes_it(tmp_path: Path, p
             str(path.relative_to(fake)): path.read_text() for path in files if path.is_file() and not skipped.fullmatch(path.name)
         }  # fmt: skip
 
-    def fresh(name: str) -> Cloud:
-        Project.users.clear()
-        Project.members.clear()
-        return Cloud(tmp_path / name, project_url)
-
-    clean = fresh("clean")
-    called = clean.deploy("all").changes()
+    with cloud_in(tmp_path / "clean") as clean:
+        called = clean.deploy("all").changes()
     kinds = dict.fromkeys(
         re.sub(r"^(curl|(?:\S+ ){2,3}[\w-]*).*", r"\1", call, flags=re.DOTALL).strip() for call in called
     )
     assert len(kinds) > 12
     for number, kind in enumerate(kinds):
-        cloud = fresh(f"broken-{number}")
-        cloud.fail(f"{kind}*")
-        failed = cloud.deploy("all")
-        assert failed.code == 1, kind
-        assert "Next: " in failed.err
-        cloud.fail()
-        mended = cloud.deploy("all")
-        assert mended.code == 0, f"{kind}: {mended.err}"
-        assert state(cloud) == state(clean), kind
-        assert cloud.deploy("all").changes() == [], kind
+        with cloud_in(tmp_path / f"broken-{number}") as cloud:
+            cloud.fail(f"{kind}*")
+            failed = cloud.deploy("all")
+            assert failed.code == 1, kind
+            assert "Next: " in failed.err
+            cloud.fail()
+            mended = cloud.deploy("all")
+            assert mended.code == 0, f"{kind}: {mended.err}"
+            assert state(cloud) == state(clean), kind
+            assert cloud.deploy("all").changes() == [], kind
         shutil.rmtree(cloud.folder)
