@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,18 +18,24 @@ from local.setup import REPOSITORY, TOOLS
 from local.supervisor import is_up
 
 PROCESSES = 2  # of the whole suite, which waits more than it works; each has a stack to itself
+_ABOUT_OUTPUT = re.compile(r"-[qvx]+|-r\w+|--(durations|tb|maxfail|junitxml|color)=.+")
 
 
 def test(arguments: Sequence[str]) -> int:
     """`--soak` anywhere adds the long tests; a -m of the caller's own has the last word, as pytest has it."""
     marks = "soak or not soak" if "--soak" in arguments else "not soak"
     rest = [word for word in arguments if word != "--soak"]
-    processes = 1 if arguments else PROCESSES
+    processes = processes_for(arguments)
     spread = ["-n", str(processes), "--dist", "loadfile"] if processes > 1 else []
     with _own_stacks("test", processes) as variables:
         env = {**os.environ, **variables[0], "SIDEJOB_TEST_STACKS": json.dumps(variables)}
         command = [sys.executable, "-m", "pytest", "-m", marks, *spread, *rest]
         return subprocess.run(command, cwd=REPOSITORY, env=env, check=False).returncode
+
+
+def processes_for(arguments: Sequence[str]) -> int:
+    """One for chosen tests, and for the long ones, which want the machine to themselves."""
+    return PROCESSES if all(map(_ABOUT_OUTPUT.fullmatch, arguments)) else 1
 
 
 def bench(layout: Layout, arguments: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ import pytest
 from local import credentials, migrations
 from local.layout import Layout
 from local.setup import REPOSITORY
-from local.suite import free_layout
+from local.suite import free_layout, processes_for
 from tests.end_to_end.own_stack import OwnStack
 from tests.stack import Stack
 
@@ -171,6 +171,17 @@ def test_only_three_functions_know_the_secret_key_and_no_worker_does() -> None:
     # The gateway and Realtime tell the key from a stranger's, as hosted ones do.
     functions = {"function-artifacts-sweep", "function-leases-release", "function-sign-artifact"}
     assert knowing == {"gateway", "realtime", *functions}
+
+
+@pytest.mark.parametrize(
+    ("words", "processes"),
+    [
+        ("", 2), ("-q --durations=20", 2), ("-x --tb=short -rA", 2), ("tests/worker", 1), ("-k lease", 1),
+        ("-m soak", 1), ("--soak", 1), ("-q tests/worker/test_lease.py::test_x", 1), ("-s", 1), ("--pdb", 1),
+    ],
+)  # fmt: skip
+def test_the_whole_suite_runs_in_two_processes_and_a_part_in_one(words: str, processes: int) -> None:
+    assert processes_for(words.split()) == processes
 
 
 _OTHER_CHECKOUT = """
