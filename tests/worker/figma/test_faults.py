@@ -242,12 +242,11 @@ async def test_many_ids_and_one_poisoned_node_lose_that_node_alone(studio: Studi
 
 @pytest.mark.parametrize("status", [400, 500])
 async def test_the_limit_of_a_render_is_learnt_once(studio: Studio, world: World, status: int) -> None:
-    world.documents["manyiconsfile"] = many_icons("manyiconsfile", 200)
-    world.most_ids, world.timeout_status = 50, status
+    world.documents["manyiconsfile"] = many_icons("manyiconsfile", 100)
+    world.most_ids, world.timeout_status = 25, status
     done = await studio.done({"file": "manyiconsfile", "select": {"components": ["*"]}})
-    assert len(done.files) == 200
-    wasted = 1 if status == 400 else 2
-    assert studio.renders() == 4 + wasted
+    assert len(done.files) == 100
+    assert studio.renders() == 4 + (3 if status == 400 else 6)
 
 
 async def test_large_nodes_are_packed_by_their_pixels(studio: Studio, world: World) -> None:
