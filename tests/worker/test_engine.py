@@ -1,14 +1,17 @@
 """The supervised browser: replaced when it dies or hangs, and gone without a trace at the end."""
 
 import asyncio
+import io
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from tests.worker.conftest import job
+from tests.worker.conftest import job, made
 from tests.worker.jobs import eventually
 from tests.worker.processes import children, command, environment
 from worker.browser.egress.proxy import Egress
@@ -200,6 +203,40 @@ async def test_the_browser_does_not_know_the_workers_secrets(monkeypatch: pytest
     monkeypatch.setenv("WORKER_PASSWORD", "hunter2-in-the-environment")
     async with Engine.running(Launch()) as engine:
         assert "hunter2" not in environment(engine.pid)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(
+    not shutil.which("Xvfb") or Launch(headless=False).program() is None,
+    reason="needs Xvfb, and a Chromium that can open windows",
+)
+async def test_a_browser_with_a_window_takes_the_same_picture(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    display = await asyncio.create_subprocess_exec("Xvfb", "-displayfd", str(write), pass_fds=[write])
+    try:
+        number = (await asyncio.to_thread(os.read, read, 10)).decode().strip()
+        monkeypatch.setenv("DISPLAY", f":{number}")
+        async with Engine.running(Launch(headless=False)) as windowed:
+            assert "--headless" not in command(windowed.pid)
+            taken = [await shoot(each, viewport={"width": 900, "height": 500}) for each in (engine, windowed)]
+    finally:
+        display.terminate()
+        await display.wait()
+        os.close(read)
+        os.close(write)
+    with_shell, with_window = (_pixels(outcome) for outcome in taken)
+    assert with_shell == with_window
+
+
+def _pixels(outcome: Outcome) -> bytes:
+    assert isinstance(outcome, Done), outcome
+    (file,) = made(outcome)
+    assert isinstance(file.content, bytes)
+    image = Image.open(io.BytesIO(file.content))
+    assert image.size == (900, 500)
+    return image.convert("RGB").tobytes()
 
 
 def test_the_program_is_looked_for_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

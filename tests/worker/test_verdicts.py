@@ -127,7 +127,7 @@ async def test_a_failure_is_forced_to_succeed_only_at_its_end_and_says_so(camera
     assert isinstance(await camera.outcome({"url": "/status/500"}, force=True), RetryLater)
     for payload in ({"url": "/status/500"}, {"url": "/status/404"}):
         shot = await camera.shoot(payload, force=True, last=True)
-        assert shot.size == (1, 1)
+        assert (shot.name, shot.size) == ("fallback.png", (1, 1)), "the row says what it is, too"
         assert shot.result["fallback"] is True
         assert shot.result["error"]["code"] == "http_status"
         assert shot.result["error"]["status"] == int(payload["url"][-3:])
