@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Callable
 
-from bench import browser, figma, functions, paging, queue, realtime, wake
+from bench import browser, cold_start, figma, functions, paging, queue, realtime, streams, wake
 
 MEASUREMENTS: dict[str, Callable[[], None]] = {
     "paging": paging.measure,
     "functions": functions.measure,
+    "cold_start": cold_start.measure,
+    "streams": streams.measure,
     "wake": wake.measure,
     "realtime": realtime.measure,
     "queue": queue.measure,

@@ -1,9 +1,17 @@
-"""What a function adds to the same request sent straight to the REST endpoint."""
+"""What a function adds to the same request sent straight to the REST endpoint, for one caller and for 16."""
 
+import time
 import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
-from bench.rounds import alternate, table
+from bench.rounds import Times, alternate, table
 from bench.stack import FUNCTIONS_URL, SUPABASE_URL, fetch
+
+AT_ONCE = 16
+IN_A_BATCH = 320
+BATCHES = 5
 
 
 def measure() -> None:
@@ -11,14 +19,41 @@ def measure() -> None:
     rpc = f"{SUPABASE_URL}/rest/v1/rpc"
     job = {"type": "bench.overhead", "executorId": executor_id, "payload": {"n": 1}}
     row = {"type": "bench.overhead", "executor_id": executor_id, "payload": {"n": 1}}
-    reading = {
+    reading: dict[str, Callable[[], object]] = {
         "rpc recent_jobs": lambda: fetch("POST", f"{rpc}/recent_jobs", json={"executor_id": executor_id}),
         "function jobs-recent": lambda: fetch("GET", f"{FUNCTIONS_URL}/jobs-recent?executorId={executor_id}"),
     }
-    writing = {
+    writing: dict[str, Callable[[], object]] = {
         "rpc enqueue_job": lambda: fetch("POST", f"{rpc}/enqueue_job", json=row),
         "function task-assign": lambda: fetch("POST", f"{FUNCTIONS_URL}/task-assign", json=job),
     }
     for ways in (writing, reading):
         yardstick = next(iter(ways))
-        print(table(f"overhead over {yardstick}", alternate(ways, rounds=300), yardstick))
+        print(table(f"overhead over {yardstick}, one caller", alternate(ways, rounds=300), yardstick))
+    for ways in (writing, reading):
+        yardstick = next(iter(ways))
+        times, rates = _at_once(ways)
+        print(table(f"overhead over {yardstick}, {AT_ONCE} callers at once", times, yardstick))
+        print("requests a second: " + ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items()))
+
+
+def _at_once(ways: Mapping[str, Callable[[], object]]) -> tuple[dict[str, Times], dict[str, float]]:
+    """Batches of each way in turns. Times of all calls, and calls a second."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    whole = dict.fromkeys(ways, 0.0)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in range(BATCHES):
+            for name, way in ways.items():
+                began = time.perf_counter()
+                taken[name] += pool.map(_timed, repeat(way, IN_A_BATCH))
+                whole[name] += time.perf_counter() - began
+    return (
+        {name: Times(tuple(seconds)) for name, seconds in taken.items()},
+        {name: len(taken[name]) / seconds for name, seconds in whole.items()},
+    )
+
+
+def _timed(way: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    way()
+    return time.perf_counter() - began

@@ -10,6 +10,8 @@ everywhere, and so the same fingerprint. Nothing but Python itself is needed.
 import ast
 import compileall
 import hashlib
+import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,9 +22,6 @@ from py_compile import PycInvalidationMode
 from deploy import pins
 
 ROOT = pins.ROOT
-DATA = {
-    "collab": {"openapi.json": "docs/openapi.json"}
-}  # function -> file beside main.py -> where it comes from
 SERVER = "functions-framework"  # starts every function; only the one that streams imports it
 _DISTRIBUTIONS = {"jwt": "pyjwt"}  # module -> distribution, where the names differ
 
@@ -46,7 +45,7 @@ def stage(function: str, into: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     files = {"main.py": main.read_bytes()}
     files |= {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in reached_modules(main)}
-    files |= {name: (ROOT / source).read_bytes() for name, source in DATA.get(function, {}).items()}
+    files["openapi.json"] = document(function).encode()
     files["requirements.txt"] = requirements(main).encode()
     for name, content in sorted(files.items()):
         path = folder / name
@@ -57,6 +56,25 @@ def stage(function: str, into: Path) -> Path:
         if path.is_dir():
             path.chmod(0o755)
     return folder
+
+
+def document(function: str) -> str:
+    """The function's part of docs/openapi.json: its own paths, with the components that they need."""
+    whole = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    prefix = "/api/collab/" if function == "collab" else f"/functions/v1/{function}"
+    whole["paths"] = {path: item for path, item in whole["paths"].items() if path.startswith(prefix)}
+    components = whole["components"]
+    text, needed = json.dumps(whole["paths"]), set[tuple[str, str]]()
+    while more := {*re.findall(r'"#/components/(\w+)/([\w.-]+)"', text)} - needed:
+        needed |= more
+        text = json.dumps([components[kind][name] for kind, name in more])
+    whole["components"] = {
+        kind: {
+            name: part for name, part in parts.items() if (kind, name) in needed or kind == "securitySchemes"
+        }
+        for kind, parts in components.items()
+    }
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
 
 
 def compile_bytecode(folder: Path) -> None:

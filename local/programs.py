@@ -140,6 +140,8 @@ def function(env: Mapping[str, str], name: str, port: int, folder: Path) -> Prog
         "SUPABASE_JWT_SECRET": env["SUPABASE_JWT_SECRET"],
         "THREADS": "16",
     }
+    limits = ("RATE_PER_SECOND", "STREAMS_PER_CALLER", "STREAMS_PER_INSTANCE")
+    environment |= {name: os.environ[name] for name in limits if name in os.environ}
     if needs_secret_key(name):
         environment["SUPABASE_SECRET_KEY"] = env["SUPABASE_SECRET_KEY"]
     command = [str(Path(sys.executable).parent / "functions-framework"), "--source", str(folder / "main.py")]

@@ -4,18 +4,19 @@
 so a bearer beginning `sb_` counts as absent. Any other wrong credential is final: nothing is tried after it.
 """
 
-import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from uuid import UUID
 
-from sidejob import config, upstream
+from sidejob import config, secret_key, upstream
 from sidejob.call import Caller
 from sidejob.errors import Refused, Unavailable
 from sidejob.signing_keys import SigningKeys, fetched
 
 Who = Literal["user", "user or secret", "anybody"]
+
+PROJECT_KEYS = ("anon", "service_role")  # roles of the legacy keys, which are signed tokens of nobody
 
 LEEWAY_SECONDS = 30  # as PostgREST allows (docs/references/auth.rst)
 AUDIENCE = "authenticated"
@@ -24,22 +25,27 @@ _BEARER = re.compile(r"\s*bearer\s+(\S+)\s*", re.IGNORECASE)
 _keys = SigningKeys(fetched)
 
 
-def authenticated(headers: Mapping[str, str], who: Who) -> Caller:
-    """The caller. Raises Refused (401, 403) for a wrong or missing credential, Unavailable for an outage."""
+def authenticated(
+    headers: Mapping[str, str], who: Who, before_asking: Callable[[], None] = lambda: None
+) -> Caller:
+    """The caller. Raises Refused (401, 403) for a wrong or missing credential, Unavailable for an outage.
+
+    before_asking: called before Auth is asked about this very token; may raise Refused.
+    """
     apikey = headers.get("apikey", "").strip()
     match = _BEARER.fullmatch(headers.get("authorization", ""))
     token = match.group(1) if match else ""
-    if headers.get("origin") and (apikey.startswith("sb_secret_") or token.startswith("sb_secret_")):
+    if headers.get("origin") and any(map(secret_key.is_one, (apikey, token))):
         raise Refused("secret_key_in_browser")
     if who == "anybody":
         return Caller("nobody")
-    if token and not token.startswith("sb_"):
-        return _user(token)
-    if who == "user or secret" and apikey.startswith("sb_secret_"):
-        ours = config.settings().secret_key
-        if ours is not None and hmac.compare_digest(apikey.encode(), ours.encode()):
+    person = "" if token.startswith("sb_") else token
+    if who == "user or secret" and secret_key.is_one(apikey) and person in ("", apikey):
+        if secret_key.is_ours(apikey):
             return Caller("secret")
         raise _refused("invalid_key")
+    if person:
+        return _user(person, before_asking)
     if headers.get("authorization", "").strip() and not match:
         raise _refused("missing_token", "The header Authorization must be: Bearer <access token>.")
     hint = (
@@ -52,17 +58,18 @@ def _refused(code: str, message: str = "", *, hint: str | None = None, cause: st
     return Refused(code, message, hint=hint, headers={"WWW-Authenticate": "Bearer"}, cause=cause)
 
 
-def _user(token: str) -> Caller:
+def _user(token: str, before_asking: Callable[[], None]) -> Caller:
     import jwt
 
     settings = config.settings()
     try:
         header = jwt.get_unverified_header(token)
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise _refused("invalid_token", cause=type(error).__name__) from error
     # The header only chooses among our own keys. Which algorithm is allowed belongs to the key.
     if header.get("alg") == "HS256":
         if settings.jwt_secret is None:
+            before_asking()
             return _user_by_asking(token)
         return _caller(_claims(token, settings.jwt_secret, "HS256"), token)
     key = _keys.find(str(header.get("kid")))
@@ -88,16 +95,23 @@ def _claims(token: str, key: Any, algorithm: str) -> dict[str, Any]:
         )
     except jwt.ExpiredSignatureError as error:
         raise _refused("invalid_token", "The access token has expired. Refresh the session.") from error
-    except (jwt.PyJWTError, ValueError, TypeError) as error:
+    except jwt.MissingRequiredClaimError as error:  # the signature was right
+        if jwt.decode(token, options={"verify_signature": False}).get("role") in PROJECT_KEYS:
+            raise _project_key() from error
+        raise _refused("invalid_token", cause=str(error)) from error
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _refused("invalid_token", cause=type(error).__name__) from error
+
+
+def _project_key() -> Refused:
+    hint = "This token is a project key. Sign in, and send session.access_token."
+    return _refused("missing_token", hint=hint)
 
 
 def _caller(claims: Mapping[str, Any], token: str) -> Caller:
     """Refuses what is signed but is nobody's session: the legacy project keys are tokens too."""
     if claims.get("role") != AUDIENCE:
-        raise _refused(
-            "missing_token", hint="This token is a project key. Sign in, and send session.access_token."
-        )
+        raise _project_key()
     try:
         user_id = str(UUID(str(claims["sub"])))
     except (KeyError, ValueError) as error:

@@ -109,6 +109,12 @@ MediaType = Annotated[
 IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 
 
+# Parts of schemas that say what the validators of whole bodies check.
+A_TEXT: dict[str, JSON] = {"type": "string", "minLength": 1}
+NOTHING: dict[str, JSON] = {"type": "null"}
+WITH_PATH: dict[str, JSON] = {"required": ["path"], "properties": {"path": {"type": "string"}}}
+
+
 class Body(BaseModel):
     """What all bodies have in common. A model is built when it is first used: a function uses one of them."""
 
@@ -177,8 +183,8 @@ class Artifact(Body):
     path: Annotated[Text, Field(max_length=1024)] | None = Field(
         None, description="In the bucket: <workspace>/<yyyy>/<mm>/<dd>/<job>/<attempt>/<name>."
     )
-    width: Annotated[int, Field(ge=1), Whole] | None = Field(None, description="Pixels.")
-    height: Annotated[int, Field(ge=1), Whole] | None = Field(None, description="Pixels.")
+    width: Annotated[int, Field(ge=1, le=2**31 - 1), Whole] | None = Field(None, description="Pixels.")
+    height: Annotated[int, Field(ge=1, le=2**31 - 1), Whole] | None = Field(None, description="Pixels.")
     url: Text | None = Field(
         None, description="Taken for older workers' sake and dropped: signed URLs expire."
     )
@@ -187,9 +193,23 @@ class Artifact(Body):
 class TaskResult(Body):
     """How an attempt ended."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["artifactRecorded"], "properties": {"artifactRecorded": {"const": True}}},
+                {
+                    "properties": {
+                        "artifact": {"anyOf": [WITH_PATH, NOTHING]},
+                        "artifacts": {"items": WITH_PATH},
+                    }
+                },
+            ]
+        }
+    )
+
     job_id: UUID
     type: JobType | None = None
-    attempt: Annotated[int, Field(ge=1), Whole] | None = Field(
+    attempt: Annotated[int, Field(ge=1, le=2**31 - 1), Whole] | None = Field(
         None, description="Of the claim; older workers send none."
     )
     lease_token: Annotated[Text, Field(max_length=200)] | None = Field(None, description="Of the claim.")
@@ -231,7 +251,7 @@ class JobCancel(Body):
 class DlqRetry(Body):
     """A dead letter whose work is to be done once more."""
 
-    dlq_id: Annotated[int, Field(ge=1, le=2**63 - 1), Whole]
+    dlq_id: Annotated[int, Field(ge=1, le=2**53 - 1), Whole]  # what every JSON parser can read
 
 
 class ArtifactsSweep(Body):
@@ -242,6 +262,21 @@ class ArtifactsSweep(Body):
 
 class SignArtifact(Body):
     """A file to make a temporary URL for: by its row's id, or by its place in Storage."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["artifactId"],
+                    "properties": {"artifactId": A_TEXT, "bucket": NOTHING, "path": NOTHING},
+                },
+                {
+                    "required": ["bucket", "path"],
+                    "properties": {"artifactId": NOTHING, "bucket": A_TEXT, "path": A_TEXT},
+                },
+            ]
+        }
+    )
 
     artifact_id: UUID | None = None
     bucket: Annotated[Text, Field(max_length=100)] | None = None

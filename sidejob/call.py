@@ -30,8 +30,9 @@ class Call:
     body: bytes = field(repr=False)  # for `sidejob.bodies.parsed`
     headers: Mapping[str, str] = field(repr=False)  # names in lower case
     request_id: str
-    trace_id: str | None  # of the W3C header traceparent, 32 hex digits
+    trace_id: str  # of the W3C header traceparent, or a new one; 32 hex digits
     database: Database  # with the caller's rights
+    notes: dict[str, object] = field(default_factory=dict, repr=False)  # for the request's line in the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,9 @@ class Stream(Reply):
 
     frames: Callable[[], AsyncGenerator[str, None]] = field(kw_only=True, repr=False)
     seconds: float = field(kw_only=True)  # how long it may last
+    leave: Callable[[], None] = field(
+        default=lambda: None, kw_only=True, repr=False
+    )  # called when it is over
 
 
 Handler = Callable[[Call], Reply]

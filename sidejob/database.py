@@ -5,7 +5,7 @@ There is no SQL here: reads name a table and filters, writes name a transition o
 
 from collections.abc import Mapping
 
-from sidejob import config, upstream
+from sidejob import config, secret_key, upstream
 from sidejob.errors import JSON, Refused, Unavailable, from_upstream
 
 Row = dict[str, JSON]
@@ -15,11 +15,11 @@ LOST_RACES = ("40001", "40P01")  # serialization failure, deadlock: a second try
 class Database:
     """What the bearer of a token may read and do. Every method raises SidejobError."""
 
-    def __init__(self, request_id: str, *, token: str | None = None, key: str | None = None) -> None:
-        """token: the caller's own, sent on unchanged. key: the secret key, when that was the credential."""
+    def __init__(self, request_id: str, *, token: str | None = None, as_project: bool = False) -> None:
+        """token: the caller's own, sent on unchanged. as_project: the secret key was the credential."""
         self._headers = {"x-request-id": request_id}
         self._token = token
-        self._key = key
+        self._as_project = as_project
 
     def rows(self, table: str, filters: Mapping[str, str]) -> list[Row]:
         """Rows of a table, filtered as PostgREST writes it: `{"id": "eq.…", "order": "seq.desc"}`."""
@@ -67,8 +67,10 @@ class Database:
         repeatable: bool = False,
     ) -> JSON:
         settings = config.settings()
-        headers = {**self._headers, "apikey": self._key or settings.publishable_key}
-        if self._token is not None:
+        headers = {**self._headers, "apikey": settings.publishable_key}
+        if self._as_project:
+            headers |= secret_key.headers()
+        elif self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         url = f"{settings.supabase_url}/rest/v1/{path}"
         response = upstream.send(

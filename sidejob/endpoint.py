@@ -1,5 +1,8 @@
 """`@endpoint`: a handler as the target of a function under Flask. What it does is in `sidejob.serving`."""
 
+import contextlib
+import socket
+import threading
 from collections.abc import Callable
 from functools import wraps
 
@@ -7,15 +10,15 @@ from flask import Request, Response
 
 from sidejob import auth, serving
 from sidejob.call import Handler
-from sidejob.serving import BODY_LIMIT, Asked, Find, Method, Route, Routes
+from sidejob.serving import BODY_LIMIT, URI_LIMIT, Asked, Find, Method, Route, Routes
 
 __all__ = ["BODY_LIMIT", "Route", "Target", "answer", "endpoint"]
 
 Target = Callable[[Request], Response]
 
-DRAIN_LIMIT = (
-    32 * BODY_LIMIT
-)  # how much of a body that is too large is still read, so that the client sees the 413
+# How much of a body that is too large is still read, so that the client sees the 413.
+DRAIN_LIMIT = 32 * BODY_LIMIT
+BODY_SECONDS = 20  # a body that takes longer to arrive is given up: it holds one of the few threads
 
 
 def endpoint(*methods: Method, who: auth.Who = "user") -> Callable[[Handler], Target]:
@@ -23,11 +26,12 @@ def endpoint(*methods: Method, who: auth.Who = "user") -> Callable[[Handler], Ta
 
     def decorate(handler: Handler) -> Target:
         routes: Routes = {method: Route(method, handler, who) for method in methods}
+        find = serving.on_any_path(routes)
 
         # functions-framework takes nothing but a real function.
         @wraps(handler)
         def serve(request: Request) -> Response:
-            return answer(request, handler.__name__, lambda _: (routes, {}))
+            return answer(request, handler.__name__, find)
 
         return serve
 
@@ -36,36 +40,58 @@ def endpoint(*methods: Method, who: auth.Who = "user") -> Callable[[Handler], Ta
 
 def answer(request: Request, function: str, find: Find) -> Response:
     """The response to a request. Never raises."""
+    headers = serving.lowered(request.headers.items())
+    long = len(request.query_string) + len(request.path) > URI_LIMIT
+    body, fault = (b"", "uri_too_long") if long else _body(request)
     asked = Asked(
         method=request.method,
         path=request.path,
-        query=[*request.args.items(multi=True)],
-        headers=serving.lowered(request.headers.items()),
-        body=_body(request),
+        query=[] if long else [*request.args.items(multi=True)],
+        headers=headers,
+        address=serving.address(headers, request.remote_addr),
+        body=body,
+        fault=fault,
     )
     reply = serving.answer(asked, function, find)
-    headers = dict(reply.headers)
+    sent = dict(reply.headers)
     if reply.body is None:
-        return Response(status=reply.status, headers=headers)
-    body = serving.encoded(reply)
-    if reply.status == 413:
+        return Response(status=reply.status, headers=sent)
+    content = serving.encoded(reply)
+    if fault:
         # Streamed, so that functions-framework does not read what is left of the body into memory.
-        headers["Connection"] = "close"
-        return Response(iter([body]), reply.status, headers, content_type="application/json")
-    return Response(body, reply.status, headers, content_type="application/json")
+        sent["Connection"] = "close"
+        return Response(iter([content]), reply.status, sent, content_type="application/json")
+    return Response(content, reply.status, sent, content_type="application/json")
 
 
-def _body(request: Request) -> bytes | None:
-    """The whole body, whether its length was announced or it came in chunks; None when it is too large.
+def _body(request: Request) -> tuple[bytes, str]:
+    """The whole body, whether its length was announced or it came in chunks; else the code of what is wrong.
 
     werkzeug's own limit cuts a chunked body silently; an announced one functions-framework makes a 500.
     """
+    if not request.content_length and "Transfer-Encoding" not in request.headers:
+        return b"", ""
+    watch = threading.Timer(BODY_SECONDS, _hang_up, [request.environ.get("gunicorn.socket")])
+    watch.daemon = True
+    watch.start()
     kept = bytearray()
     seen = 0
-    while chunk := request.stream.read(64 * 1024):
-        seen += len(chunk)
-        if seen <= BODY_LIMIT:
-            kept += chunk
-        elif seen > DRAIN_LIMIT:
-            break
-    return bytes(kept) if seen <= BODY_LIMIT else None
+    try:
+        while chunk := request.stream.read(64 * 1024):
+            seen += len(chunk)
+            if seen <= BODY_LIMIT:
+                kept += chunk
+            elif seen > DRAIN_LIMIT:
+                break
+    except Exception:  # noqa: BLE001  werkzeug's or gunicorn's word for a body that broke off or is no HTTP
+        return b"", "request_timeout"
+    finally:
+        watch.cancel()
+    return (bytes(kept), "") if seen <= BODY_LIMIT else (b"", "body_too_large")
+
+
+def _hang_up(connection: socket.socket | None) -> None:
+    """Ends the reading in the other thread; what it answers can still be written."""
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RD)

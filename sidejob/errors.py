@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+RETRY_AFTER_SECONDS = 2  # after an outage
+
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
 
@@ -34,11 +36,13 @@ CODES: Mapping[str, Meaning] = {
     "append_only": Meaning(403, "This history can be read, not changed."),
     "not_found": Meaning(404, "Not found."),
     "method_not_allowed": Meaning(405, "This method is not allowed here."),
+    "request_timeout": Meaning(408, "The body did not arrive in time. Send it in one go."),
     "conflict": Meaning(409, "The row was changed by somebody else, or is there already."),
     "lease_lost": Meaning(409, "The lease on this job is not yours (any more). Nothing was written."),
     "job_id_taken": Meaning(409, "`jobId` belongs to another job. Choose a new one."),
     "agent_id_taken": Meaning(409, "`agentId` belongs to another user. Choose a new one."),
-    "body_too_large": Meaning(413, "The body is too large."),
+    "body_too_large": Meaning(413, "The body may have 1 MiB at most."),
+    "uri_too_long": Meaning(414, "The URL is too long: path and query may have 8 KiB."),
     "unsupported_media_type": Meaning(415, "The body must be JSON: Content-Type: application/json."),
     "invalid_body": Meaning(422, "A field of the body is wrong."),
     "invalid_argument": Meaning(422, "The database refused a value."),
@@ -50,6 +54,8 @@ CODES: Mapping[str, Meaning] = {
     "idempotency_mismatch": Meaning(
         422, "This idempotency key, or `jobId`, was used before for another request."
     ),
+    "rate_limited": Meaning(429, "These are too many requests at once. Wait as `Retry-After` says."),
+    "too_many_streams": Meaning(429, "You have too many streams open. Close one, or use Realtime."),
     "internal_error": Meaning(500, "Something is broken here. The log has it under this requestId."),
     "database_error": Meaning(502, "The database gave an answer that is not understood."),
     "storage_error": Meaning(502, "Storage gave an answer that is not understood."),
@@ -57,6 +63,7 @@ CODES: Mapping[str, Meaning] = {
     "database_unavailable": Meaning(503, "The database cannot be reached just now. Try again."),
     "storage_unavailable": Meaning(503, "Storage cannot be reached just now. Try again."),
     "schema_outdated": Meaning(503, "The database is older than this function: apply the migrations."),
+    "streams_full": Meaning(503, "No more streams can be held here just now. Try again."),
     "database_timeout": Meaning(504, "The database took too long."),
 }
 
@@ -81,17 +88,12 @@ UPSTREAM: Mapping[str, str] = {
     "23505": "conflict",
     "40001": "conflict",
     "40P01": "conflict",
-    "22P02": "invalid_argument",
-    "22P05": "invalid_argument",
-    "23502": "invalid_argument",
-    "23503": "invalid_argument",
-    "23514": "invalid_argument",
     "57014": "database_timeout",
     "PGRST202": "schema_outdated",
     "PGRST204": "schema_outdated",
     "PGRST205": "schema_outdated",
 }
-
+REFUSED_VALUES = ("22", "23")  # Postgres' classes: data exception, integrity constraint violation
 
 _CONSTRAINT = re.compile(r'violates (?:check|foreign key|unique|not-null) constraint "([a-z0-9_]+)"')
 
@@ -143,7 +145,7 @@ class Unavailable(SidejobError):
     """Nothing is wrong with the request: the same one may work later, see `Retry-After`."""
 
     def __init__(self, code: str, message: str = "", *, cause: str | None = None) -> None:
-        headers = {"Retry-After": "2"} if CODES[code].status == 503 else {}
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if CODES[code].status == 503 else {}
         super().__init__(code, message, headers=headers, cause=cause)
 
 
@@ -159,7 +161,9 @@ def from_upstream(status: int, body: object) -> SidejobError:
     cause = f"upstream status {status}, code {upstream or 'none'}"
     code = UPSTREAM.get(upstream)
     if code is None:
-        if status in (401, 403):
+        if upstream.startswith(REFUSED_VALUES):
+            code = "invalid_argument"
+        elif status in (401, 403):
             code = "invalid_token" if status == 401 else "forbidden"
         elif status in (429, 502, 503, 504) or upstream.startswith(("08", "53", "PGRST00")):
             code = "database_unavailable"

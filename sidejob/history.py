@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 # Nothing follows these. `job.failed` is none: `job.dead_lettered` follows it, in the same transaction.
 LAST_EVENTS = frozenset({"job.succeeded", "job.cancelled", "job.dead_lettered"})
+HIGHEST_SEQ = 2**31 - 1  # an integer of Postgres
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
 Row = TypeVar("Row", bound=Mapping[str, Any])

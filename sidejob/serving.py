@@ -1,7 +1,7 @@
 """Everything that all functions do the same way, around a handler that only knows its subject.
 
-Order: body limit, preflight, route and method, credential, content type, handler. Whatever happens, the
-answer has our envelope, the CORS headers and an `x-request-id`, and one line goes to the log.
+Order: limits of the request, preflight, route and method, credential, rate, content type, handler. Whatever
+happens, the answer has our envelope, the CORS headers and an `x-request-id`, and one line goes to the log.
 Nothing here knows a web framework: `sidejob.endpoint` speaks Flask, `sidejob.streaming` ASGI.
 """
 
@@ -12,29 +12,39 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal
 
 from sidejob import auth, config, log
 from sidejob.call import Call, Caller, Handler, Reply
 from sidejob.database import Database
 from sidejob.errors import Refused, SidejobError
+from sidejob.limits import Rate
+from sidejob.operations.openapi import openapi
 from sidejob.query import Query
 
 Method = Literal["GET", "POST"]
 
 BODY_LIMIT = 1024 * 1024  # bytes
+URI_LIMIT = 8 * 1024  # bytes
 
 # What Supabase's clients send (@supabase/supabase-js/cors of 2.112.3) and what is ours.
 ALLOWED_HEADERS = (
-    "authorization, x-client-info, apikey, content-type, x-retry-count, traceparent, tracestate, baggage, "
-    "idempotency-key, last-event-id, x-request-id"
+    "authorization, x-client-info, apikey, content-type, x-region, x-retry-count, traceparent, tracestate, "
+    "baggage, idempotency-key, if-none-match, last-event-id, x-request-id"
 )
 EVERYWHERE = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "x-request-id, retry-after, etag",
     "Cache-Control": "private, no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+# In an error they may come from the request: nobody who takes it for HTML shall find a tag in it.
+_TAGS = str.maketrans({"<": r"\u003c", ">": r"\u003e", "&": r"\u0026"})
+
+WORTH_A_LOOK = frozenset({401, 403, 408, 413, 414, 429})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{8,128}", re.ASCII)
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-[0-9a-f]{2}")
@@ -48,7 +58,9 @@ class Asked:
     path: str
     query: Sequence[tuple[str, str]] = field(repr=False)  # decoded, in order
     headers: Mapping[str, str] = field(repr=False)  # of `lowered`
-    body: bytes | None = field(repr=False)  # None: it had more than BODY_LIMIT
+    address: str = field(repr=False)  # where it comes from, as the nearest proxy says
+    body: bytes = field(default=b"", repr=False)
+    fault: str = ""  # the code of what was wrong before it could be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,17 @@ Routes = Mapping[str, Route]
 Find = Callable[[str], tuple[Routes, Mapping[str, str]]]
 
 
+def on_any_path(routes: Routes) -> Find:
+    """These routes wherever the function is mounted, and its OpenAPI document below."""
+    document = {"GET": Route("GET", openapi, "anybody")}
+    return lambda path: (document if path.endswith("/openapi.json") else routes, {})
+
+
+def address(headers: Mapping[str, str], peer: str | None) -> str:
+    """The client's address: the last that a proxy noted, for those before it anybody could have written."""
+    return headers.get("x-forwarded-for", "").rpartition(",")[2].strip()[:100] or peer or "unknown"
+
+
 def lowered(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Headers by their names in lower case. One that came twice is joined, as RFC 9110 5.3 says."""
     found: dict[str, str] = {}
@@ -76,6 +99,8 @@ def lowered(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def encoded(reply: Reply) -> bytes:
     """The body of an answer that has one."""
+    if reply.status >= 400:
+        return json.dumps(reply.body, separators=(",", ":")).translate(_TAGS).encode()
     return json.dumps(reply.body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -85,9 +110,10 @@ def answer(asked: Asked, function: str, find: Find) -> Reply:
     given_id = asked.headers.get("x-request-id", "")
     request_id = given_id if _REQUEST_ID.fullmatch(given_id) else str(uuid.uuid4())
     trace = _TRACEPARENT.fullmatch(asked.headers.get("traceparent", ""))
+    trace_id = trace.group(1) if trace else uuid.uuid4().hex
     notes: dict[str, object] = {}  # for the log
     try:
-        reply = _replied(asked, request_id, trace.group(1) if trace else None, find, notes)
+        reply = _replied(asked, request_id, trace_id, find, notes)
     except SidejobError as error:
         reply = Reply(error.envelope(request_id), error.status, error.headers)
         notes |= {"code": error.code, "cause": error.cause}
@@ -96,23 +122,22 @@ def answer(asked: Asked, function: str, find: Find) -> Reply:
         reply = Reply(failure.envelope(request_id), failure.status)
         notes |= {"code": failure.code, "cause": repr(error), "traceback": traceback.format_exc()}
     log.line(
-        "ERROR" if reply.status >= 500 else "WARNING" if reply.status in (401, 403, 413) else "INFO",
+        "ERROR" if reply.status >= 500 else "WARNING" if reply.status in WORTH_A_LOOK else "INFO",
         f"{asked.method} {function} {reply.status}",
         requestId=request_id,
         function=function,
+        method=asked.method,
         status=reply.status,
         durationMs=round((time.perf_counter() - started) * 1000, 1),
         **notes,
-        **_trace_fields(trace),
+        **_trace_fields(trace_id, trace.group(2) if trace else None),
     )
     return replace(reply, headers={**EVERYWHERE, "x-request-id": request_id, **reply.headers})
 
 
-def _replied(
-    asked: Asked, request_id: str, trace_id: str | None, find: Find, notes: dict[str, object]
-) -> Reply:
-    if asked.body is None:
-        raise Refused("body_too_large", f"The body may have {BODY_LIMIT} bytes at most.")
+def _replied(asked: Asked, request_id: str, trace_id: str, find: Find, notes: dict[str, object]) -> Reply:
+    if asked.fault:
+        raise Refused(asked.fault)
     if asked.method == "OPTIONS":
         return _preflight(asked, find)
     routes, variables = find(asked.path)
@@ -126,7 +151,7 @@ def _replied(
             hint="supabase-js: functions.invoke(name, { method: 'GET' })" if "GET" in routes else None,
             headers={"Allow": allowed},
         )
-    caller = auth.authenticated(asked.headers, route.who)
+    caller = _admitted(asked, route.who)
     notes["userId"] = caller.user_id
     if method == "POST" and asked.body:
         _check_content_type(asked.headers)
@@ -137,14 +162,32 @@ def _replied(
         headers=asked.headers,
         request_id=request_id,
         trace_id=trace_id,
-        database=_database(caller, request_id),
+        database=Database(request_id, token=caller.token, as_project=caller.kind == "secret"),
+        notes=notes,
     )
     return route.handler(call)
 
 
-def _database(caller: Caller, request_id: str) -> Database:
-    key = config.settings().secret_key if caller.kind == "secret" else None
-    return Database(request_id, token=caller.token, key=key)
+def _admitted(asked: Asked, who: auth.Who) -> Caller:
+    """The caller, if he does not ask too often. Whoever has no good credential counts by his address."""
+    rate = _rate(config.settings().rate_per_second)
+
+    def count() -> None:
+        rate.take(asked.address)
+
+    try:
+        caller = auth.authenticated(asked.headers, who, count)
+    except Refused as refused:
+        if refused.code != "rate_limited":
+            count()
+        raise
+    rate.take(caller.user_id or (asked.address if caller.kind == "nobody" else caller.kind))
+    return caller
+
+
+@lru_cache(maxsize=1)
+def _rate(per_second: float) -> Rate:
+    return Rate(per_second)
 
 
 def _check_content_type(headers: Mapping[str, str]) -> None:
@@ -176,12 +219,14 @@ def _preflight(asked: Asked, find: Find) -> Reply:
     )
 
 
-def _trace_fields(trace: re.Match[str] | None) -> dict[str, object]:
-    if trace is None:
-        return {}
+def _trace_fields(trace_id: str, span_id: str | None) -> dict[str, object]:
     try:
         project = config.settings().trace_project
-    except config.MissingSettings:
+    except (config.MissingSettings, config.WrongSetting):
         project = None
-    name = f"projects/{project}/traces/{trace.group(1)}" if project else trace.group(1)
-    return {"logging.googleapis.com/trace": name, "logging.googleapis.com/spanId": trace.group(2)}
+    name = f"projects/{project}/traces/{trace_id}" if project else trace_id
+    return {
+        "traceId": trace_id,
+        "logging.googleapis.com/trace": name,
+        "logging.googleapis.com/spanId": span_id,
+    }

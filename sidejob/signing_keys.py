@@ -7,6 +7,7 @@ is normal.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 FRESH_SECONDS = 600
 STALE_SECONDS = 3600  # how old a set may get while Auth cannot be reached
-UNKNOWN_SECONDS = 30  # at most one fetch in this time because of a key id that nobody knows
+UNKNOWN_SECONDS = 30  # in this time …
+UNKNOWN_FETCHES = 3  # … at most so many fetches because of key ids that nobody knows: a rotation needs one
 RETRY_SECONDS = 3  # at most one fetch in this time while Auth cannot be reached
 TIMEOUT_SECONDS = 3
 ALGORITHMS = frozenset({"ES256", "RS256"})
@@ -35,7 +37,8 @@ class SigningKeys:
         self._lock = threading.Lock()
         self._keys: dict[str, PyJWK] = {}
         self._fetched_at: float | None = None  # last success
-        self._asked_at: float | None = None  # last try
+        self._asked: deque[float] = deque(maxlen=UNKNOWN_FETCHES)  # the last tries
+        self._failed = False  # the last of them
 
     def find(self, key_id: str) -> "PyJWK | None":
         """The key with this id, or None when the project has none such. Raises Unavailable."""
@@ -55,18 +58,27 @@ class SigningKeys:
         age = self._age()
         if key_id in self._keys and age < FRESH_SECONDS:
             return  # another thread has just done it
-        pause = UNKNOWN_SECONDS if age < FRESH_SECONDS else RETRY_SECONDS
-        if self._asked_at is None or self._clock() - self._asked_at >= pause:
-            self._asked_at = self._clock()
+        usable = key_id in self._keys and age < STALE_SECONDS
+        if self._may_ask():
+            self._asked.append(self._clock())
             try:
                 self._keys = self._fetch()
                 self._fetched_at = self._clock()
+                self._failed = False
             except Unavailable as error:
-                if age >= STALE_SECONDS:
-                    raise
+                self._failed = True
+                if not usable:
+                    raise  # the key may be a new one: nobody can tell
                 log.line("WARNING", "JWKS cannot be fetched; going on with the old one", cause=error.cause)
-        elif age >= STALE_SECONDS:
+        elif self._failed and not usable:
             raise Unavailable("auth_unavailable", cause="JWKS could not be fetched a moment ago")
+
+    def _may_ask(self) -> bool:
+        now = self._clock()
+        if self._failed:
+            return now - self._asked[-1] >= RETRY_SECONDS
+        often = len(self._asked) == UNKNOWN_FETCHES and now - self._asked[0] < UNKNOWN_SECONDS
+        return self._age() >= FRESH_SECONDS or not often
 
     def _age(self) -> float:
         return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from sidejob import config, upstream
+from sidejob import config, secret_key, upstream
 from sidejob.errors import JSON, Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -47,14 +47,11 @@ def remove(bucket: str, paths: list[str], request_id: str) -> int:
 
 
 def _ask(method: str, path: str, body: Mapping[str, JSON], request_id: str) -> tuple["httpx.Response", JSON]:
-    settings = config.settings()
-    if settings.secret_key is None:
-        raise config.MissingSettings(["SUPABASE_SECRET_KEY"])
     response = upstream.send(
         "storage",
         method,
-        f"{settings.supabase_url}/storage/v1/object/{path}",
-        headers={"apikey": settings.secret_key, "x-request-id": request_id},
+        f"{config.settings().supabase_url}/storage/v1/object/{path}",
+        headers={**secret_key.headers(), "x-request-id": request_id},
         json=body,
         repeatable=True,
     )

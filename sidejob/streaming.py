@@ -10,15 +10,17 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
+from dataclasses import replace
+from functools import lru_cache, wraps
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 from functions_framework import aio
 
-from sidejob import auth, log, serving, upstream
-from sidejob.call import Handler, Reply, Stream
-from sidejob.serving import Asked, Route, Routes
+from sidejob import auth, config, log, serving, upstream
+from sidejob.call import Call, Handler, Reply, Stream
+from sidejob.limits import Places
+from sidejob.serving import URI_LIMIT, Asked, Route, Routes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -37,24 +39,50 @@ def endpoint(method: Literal["GET"], who: auth.Who = "user") -> Callable[[Handle
     """
 
     def decorate(handler: Handler) -> Target:
-        routes: Routes = {method: Route(method, handler, who)}
+        routes: Routes = {method: Route(method, _in_its_place(handler), who)}
+        find = serving.on_any_path(routes)
 
         @wraps(handler)
         async def serve(request: "Request") -> Any:  # an ASGI application, as a Response is one
             stopping = _stopping()
+            headers = serving.lowered(request.headers.items())
+            query, path = request.scope["query_string"], request.scope["path"]
+            long = len(query) + len(path) > URI_LIMIT
             asked = Asked(
                 method=request.method,
-                path=request.url.path,
-                query=request.query_params.multi_items(),
-                headers=serving.lowered(request.headers.items()),
-                body=b"",  # GET has none, and any other method is refused
+                path=path,
+                query=[] if long else request.query_params.multi_items(),
+                headers=headers,
+                address=serving.address(headers, request.client.host if request.client else None),
+                fault="uri_too_long" if long else "",  # a body is not looked at: GET has none
             )
-            reply = await asyncio.to_thread(serving.answer, asked, handler.__name__, lambda _: (routes, {}))
+            reply = await asyncio.to_thread(serving.answer, asked, handler.__name__, find)
             return _Response(reply, handler.__name__, stopping)
 
         return aio.http(serve)
 
     return decorate
+
+
+def _in_its_place(handler: Handler) -> Handler:
+    """The handler, whose stream has to find a place before it begins. `_Response` gives the place back."""
+
+    def handle(call: Call) -> Reply:
+        reply = handler(call)
+        if isinstance(reply, Stream):
+            settings = config.settings()
+            places = _places(settings.streams_per_caller, settings.streams_per_instance)
+            caller = str(call.caller.user_id)
+            places.take(caller)
+            return replace(reply, leave=lambda: places.give_back(caller))
+        return reply
+
+    return handle
+
+
+@lru_cache(maxsize=1)
+def _places(per_caller: int, in_all: int) -> Places:
+    return Places(per_caller, in_all)
 
 
 class _Response:
@@ -66,6 +94,13 @@ class _Response:
         self._stopping = stopping
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            if isinstance(self._reply, Stream):
+                self._reply.leave()
+
+    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         reply = self._reply
         headers = dict(reply.headers)
         body = b"" if reply.body is None else serving.encoded(reply)

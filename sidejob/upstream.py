@@ -3,13 +3,16 @@
 Nothing of a caller is ever set on the client: headers go with each request.
 """
 
+import contextlib
 import os
 import random
 import ssl
+import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sidejob import log
@@ -30,15 +33,30 @@ def _client() -> "httpx.Client":
     global _shared  # noqa: PLW0603  one client a process is the point
     with _lock:
         if _shared is None:
-            import httpx
+            with _absent("h2", "httpx._main"):
+                import httpx
 
-            _shared = httpx.Client(
-                limits=httpx.Limits(max_connections=POOL_SIZE, keepalive_expiry=30),
-                verify=_trust(),
-                trust_env=False,  # neither .netrc nor a proxy may see tokens
-                follow_redirects=False,
-            )
+                _shared = httpx.Client(
+                    limits=httpx.Limits(max_connections=POOL_SIZE, keepalive_expiry=30),
+                    verify=_trust(),
+                    trust_env=False,  # neither .netrc nor a proxy may see tokens
+                    follow_redirects=False,
+                )
         return _shared
+
+
+@contextlib.contextmanager
+def _absent(*names: str) -> Iterator[None]:
+    """Within, these modules cannot be imported, unless they were before: httpx would load its HTTP/2 and its
+    command line in colours wherever they are installed, which is a tenth of a cold start."""
+    hidden = [name for name in names if name not in sys.modules]
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    modules |= dict.fromkeys(hidden)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del modules[name]
 
 
 def _trust() -> ssl.SSLContext:
@@ -74,11 +92,12 @@ def send(
     A connection that could not be made is tried again in any case: nothing was sent.
     Raises Unavailable; an answer of any status is returned.
     """
+    client = _client()
     import httpx
 
     for last in (False, True):
         try:
-            response = _client().request(
+            response = client.request(
                 method,
                 url,
                 headers=headers,

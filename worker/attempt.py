@@ -68,7 +68,8 @@ class Attempt:
 
     async def run(self) -> None:
         job, began = self.claim.job, time.monotonic()
-        with lines.bound(jobId=job.id, attempt=job.attempt):
+        trace = {"traceId": self.claim.trace_id} if self.claim.trace_id else {}
+        with lines.bound(jobId=job.id, attempt=job.attempt, **trace):
             log.info("claimed", extra=lines.fields(type=job.type))
             try:
                 ending = await self._run_while_held()

@@ -1,6 +1,7 @@
 """Supabase as the worker sees it: the queue's transitions, Storage, the function that takes results."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -37,6 +38,7 @@ class Claim:
 
     job: Job
     lease_token: str
+    trace_id: str | None = None  # W3C trace id of the request that asked for the job
 
     @property
     def fence(self) -> dict[str, Any]:
@@ -253,17 +255,20 @@ class Project:
             "giveUp": report.give_up or None,
         }
         body = {name: value for name, value in body.items() if value is not None}
-        answer = await self._post("task-result", body)
+        answer = await self._post("task-result", body, claim.trace_id)
         told = _json(answer)
         if answer.status_code == 200 and "status" in told:
             return str(told["status"])
         raise _answered(answer)
 
-    async def _post(self, function: str, body: Mapping[str, Any]) -> httpx.Response:
+    async def _post(
+        self, function: str, body: Mapping[str, Any], trace_id: str | None = None
+    ) -> httpx.Response:
         url = f"{self._settings.functions_url}/{function}"
+        trace = {"traceparent": f"00-{trace_id}-{os.urandom(8).hex()}-01"} if trace_id else {}
 
         async def send(token: str) -> httpx.Response:
-            headers = {"Authorization": f"Bearer {token}", "apikey": self._settings.publishable_key}
+            headers = {"Authorization": f"Bearer {token}", "apikey": self._settings.publishable_key} | trace
             try:
                 answer = await self._http.post(url, json=body, headers=headers)
             except httpx.ConnectError as error:
@@ -367,4 +372,4 @@ def _claim(row: Mapping[str, Any]) -> Claim:
         claimed_at=datetime.now(UTC),
         checkpoint=row.get("checkpoint"),
     )
-    return Claim(job, row["lease_token"])
+    return Claim(job, row["lease_token"], row.get("trace_id"))

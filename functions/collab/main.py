@@ -1,9 +1,5 @@
 """The Collab API: the same handlers under /api/collab/…, for callers that want one address."""
 
-import json
-from pathlib import Path
-
-from sidejob.call import Call, Reply
 from sidejob.endpoint import Route
 from sidejob.operations.artifacts_list import artifacts_list
 from sidejob.operations.events_by_job import events_by_job
@@ -12,19 +8,13 @@ from sidejob.operations.job_status import job_status
 from sidejob.operations.job_summary import job_summary
 from sidejob.operations.jobs_recent import jobs_recent
 from sidejob.operations.metrics_overview import metrics_overview
+from sidejob.operations.openapi import openapi
 from sidejob.operations.task_assign import task_assign
 from sidejob.operations.task_claim import task_claim
 from sidejob.operations.task_result import task_result
 from sidejob.operations.worker_heartbeat import worker_heartbeat
 from sidejob.operations.workers_active import workers_active
 from sidejob.routes import table
-
-
-def openapi(call: Call) -> Reply:
-    """The OpenAPI document, which deploy/stage.py puts beside this file."""
-    call.query.only()
-    return Reply(json.loads(Path(__file__).with_name("openapi.json").read_text()))
-
 
 collab = table(
     "collab",

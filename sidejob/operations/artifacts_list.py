@@ -7,7 +7,7 @@ from sidejob.pages import older_than, page
 def artifacts_list(call: Call) -> Reply:
     """One page, newest first. 404 when the caller sees no such job, as when there is none."""
     call.query.only("jobId", "limit", "cursor")
-    job_id = call.query.needed_uuid("jobId")
+    call.notes["jobId"] = job_id = call.query.needed_uuid("jobId")
     limit = call.query.number("limit", 1000, 1, 1000)
     place = call.query.cursor()
     call.database.row("jobs", {"select": "id", "id": f"eq.{job_id}"})

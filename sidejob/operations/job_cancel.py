@@ -8,6 +8,6 @@ def job_cancel(call: Call) -> Reply:
     from sidejob.bodies import JobCancel, parsed
 
     call.query.only()
-    job_id = str(parsed(JobCancel, call.body).job_id)
+    call.notes["jobId"] = job_id = str(parsed(JobCancel, call.body).job_id)
     row = call.database.call_for_row("cancel_job", {"job_id": job_id}, repeatable=True)
     return Reply({"jobId": row["job_id"], "status": row["status"]})

@@ -16,7 +16,6 @@ PING_SECONDS = 15
 RETRY_MS = 1000  # how long a client waits before it comes back
 QUICKEST_SECONDS, SLOWEST_SECONDS = 0.25, 1.0  # between two looks at the table
 SLOWER = 1.3  # times the pause, after each look that found nothing
-HIGHEST_SEQ = 2**31 - 1
 PAGE = 500  # rows a look
 
 
@@ -26,10 +25,10 @@ def job_events(call: Call) -> Reply:
     204 when the job has ended and there is nothing more: that tells an EventSource not to come back.
     """
     call.query.only("id", "after")
-    job_id = call.query.needed_uuid("id")
-    after = call.query.number("after", 0, 0, HIGHEST_SEQ)
+    call.notes["jobId"] = job_id = call.query.needed_uuid("id")
+    after = call.query.number("after", 0, 0, history.HIGHEST_SEQ)
     if seen := call.headers.get("last-event-id", "").strip():
-        after = Query([("Last-Event-ID", seen)]).number("Last-Event-ID", 0, 0, HIGHEST_SEQ)
+        after = Query([("Last-Event-ID", seen)]).number("Last-Event-ID", 0, 0, history.HIGHEST_SEQ)
     if history.is_over(_job(call.database, job_id), after):
         return Reply(None, 204)
     expires_at = call.caller.expires_at

@@ -2,7 +2,7 @@
 
 from sidejob.call import Call, Reply
 
-HISTORY = 1000  # events at most, the newest ones
+HISTORY = 1000  # events at most, and artifacts: the newest ones
 
 
 def job_status(call: Call) -> Reply:
@@ -11,7 +11,7 @@ def job_status(call: Call) -> Reply:
     The ETag is the job's id and last seq; a request whose If-None-Match has it is answered 304.
     """
     call.query.only("id")
-    job_id = call.query.needed_uuid("id")
+    call.notes["jobId"] = job_id = call.query.needed_uuid("id")
     job = call.database.row("jobs", {"select": "*", "id": f"eq.{job_id}"})
     last = job["event_seq"]
     tag = f'W/"{job_id}-{last}"'
@@ -24,6 +24,7 @@ def job_status(call: Call) -> Reply:
         {"job_id": f"eq.{job_id}", "seq": f"lte.{last}", "order": "seq.desc", "limit": str(HISTORY)},
     )
     artifacts = call.database.rows(
-        "artifacts", {"job_id": f"eq.{job_id}", "order": "created_at.desc,id.desc"}
+        "artifacts",
+        {"job_id": f"eq.{job_id}", "order": "created_at.desc,id.desc", "limit": str(HISTORY)},
     )
     return Reply({"job": job, "artifacts": [*artifacts], "events": [*reversed(events)]}, headers=headers)

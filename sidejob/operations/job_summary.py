@@ -2,14 +2,18 @@
 
 from sidejob.call import Call, Reply
 
+MOST = 1000  # artifacts that are counted
+
 
 def job_summary(call: Call) -> Reply:
-    """`{id, status, type, attempts, createdAt, finishedAt, artifacts: how many, error}`"""
+    """`{id, status, type, attempts, createdAt, finishedAt, artifacts: how many, to 1,000, error}`"""
     call.query.only("id")
-    job_id = call.query.needed_uuid("id")
+    call.notes["jobId"] = job_id = call.query.needed_uuid("id")
     wanted = "id,status,type,attempts,created_at,finished_at,error"
     job = call.database.row("jobs", {"select": wanted, "id": f"eq.{job_id}"})
-    artifacts = call.database.rows("artifacts", {"select": "id", "job_id": f"eq.{job_id}"})
+    artifacts = call.database.rows(
+        "artifacts", {"select": "id", "job_id": f"eq.{job_id}", "limit": str(MOST)}
+    )
     return Reply(
         {
             "id": job["id"],

@@ -14,9 +14,10 @@ def sign_artifact(call: Call) -> Reply:
     anything is signed, and what is signed is the bucket and path of that row, not those of the request."""
     filters, expires = _asked_in_body(call) if call.body else _asked_in_query(call)
     try:
-        row = call.database.row("artifacts", {"select": "bucket,path", **filters})
+        row = call.database.row("artifacts", {"select": "job_id,bucket,path", **filters})
     except Refused as refused:
         raise storage.object_not_found() if refused.code == "not_found" else refused from refused
+    call.notes["jobId"] = row["job_id"]
     bucket, path = str(row["bucket"]), str(row["path"])
     url = storage.signed_url(bucket, path, expires, call.request_id)
     return Reply({"url": url, "bucket": bucket, "path": path, "expires": expires})

@@ -6,7 +6,8 @@ from sidejob import clock
 from sidejob.call import Call, Reply
 from sidejob.errors import Refused
 
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+# Bare, or the quoted string of draft-ietf-httpapi-idempotency-key-header-07 (RFC 8941, 3.3.3).
+HEADER_KEY = r'''[!#-~]([ -~]{0,198}[!-~])?|"([ !#-\[\]-~]|\\["\\]){1,200}"'''
 
 
 def task_assign(call: Call) -> Reply:
@@ -37,20 +38,18 @@ def task_assign(call: Call) -> Reply:
         },
         repeatable=bool(key or body.job_id),
     )
+    call.notes["jobId"] = row["job_id"]
     return Reply({"jobId": row["job_id"], "queued": row["queued"], "status": row["status"]})
 
 
 def _header_key(value: str | None) -> str | None:
-    """The key in the header: bare, or the quoted string of draft-ietf-httpapi-idempotency-key-header-07."""
     if value is None:
         return None
-    quoted = _QUOTED.fullmatch(value)
-    key = re.sub(r"\\(.)", r"\1", quoted.group(1)) if quoted else value
-    if not re.fullmatch(r"[ -~]{1,200}", key):
+    if not re.fullmatch(HEADER_KEY, value):
         raise Refused(
             "invalid_body", "The header `Idempotency-Key` must be 1 to 200 printable ASCII characters."
         )
-    return key
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
 
 
 def _one_key(in_header: str | None, in_body: str | None) -> str | None:

@@ -20,6 +20,7 @@ def task_claim(call: Call) -> Reply:
             "type_prefix": body.type_prefix,
         },
     )
+    call.notes["jobId"] = jobs[0]["id"] if jobs else None
     return Reply({"job": jobs[0] if jobs else None})
 
 

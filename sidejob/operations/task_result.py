@@ -24,6 +24,7 @@ def task_result(call: Call) -> Reply:
 
     call.query.only()
     body = parsed(TaskResult, call.body)
+    call.notes["jobId"] = str(body.job_id)
     artifacts = [] if body.artifact_recorded else [_artifact_row(item) for _, item in body.named_artifacts()]
     row = call.database.call_for_row(
         "finish_job",

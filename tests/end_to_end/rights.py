@@ -1,17 +1,36 @@
 """Who may do what: the one table, as requests. A new table, function or Storage path gets its lines here."""
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
+import jwt
 
+from sidejob import channels
 from tests.stack import Person
 
-ACTORS = ("nobody", "anon", "stranger", "viewer", "member", "owner", "worker", "secret")
-PEOPLE = (
-    "viewer member owner worker"  # whoever is in the workspace; functions know people only, no secret key
+# nobody: not even the publishable key; anon: that key, and no more. worker: holds the lease of the scene's job; colleague: another
+# worker of the workspace; foreign: a worker of another one.
+ACTORS = (
+    "nobody",
+    "anon",
+    "stranger",
+    "viewer",
+    "member",
+    "owner",
+    "worker",
+    "colleague",
+    "foreign",
+    "secret",
 )
+PEOPLE = "viewer member owner worker colleague"  # whoever is in the workspace; functions know people only, no secret key
+WORKERS = "worker colleague"
+ANY_WORKER = "worker colleague foreign"  # each for his own workspace
+ASKED: set[str] = (
+    set()
+)  # "GET jobs", "POST rpc/enqueue_job", "POST functions/task-assign", "GET collab/job/{}", "hear agents:"
 
 
 @dataclass(frozen=True)
@@ -29,6 +48,8 @@ class Scene:
     executor_id: str
     agent_id: str
     letter: int
+    other_workspace_id: str  # an empty one
+    somebody: str  # a viewer whom an owner may change
 
     def lease_of_functions(self) -> dict[str, object]:
         return {"jobId": self.held, "attempt": self.lease["attempt"], "leaseToken": self.lease["lease_token"]}
@@ -52,6 +73,7 @@ class Right:
 
 def rest(method: str, path: str, body: Callable[[Scene], object] | None = None, **query: str) -> Ask:
     """A request to PostgREST; `{name}` in a query value is the scene's."""
+    ASKED.add(f"{method} {path}")
 
     def ask(who: Person, scene: Scene) -> httpx.Response:
         return who.rest(
@@ -75,14 +97,31 @@ def rpc(name: str, arguments: Callable[[Scene], object] = lambda _: {}) -> Ask:
 
 
 def get(function: str, **query: str) -> Ask:
+    ASKED.add(f"GET functions/{function}")
     return lambda who, scene: who.get(function, **{k: v.format(**vars(scene)) for k, v in query.items()})
 
 
+def follow(job_id: str) -> Ask:
+    """A stream, which is left as soon as it has begun."""
+    ASKED.add("GET functions/job-events")
+
+    def ask(who: Person, scene: Scene) -> httpx.Response:
+        url = f"{who.stack.env['FUNCTIONS_URL']}/job-events?id={job_id.format(**vars(scene))}"
+        with who.stack.http.stream("GET", url, headers=who.headers) as answer:
+            if answer.status_code != 200:
+                answer.read()
+            return answer
+
+    return ask
+
+
 def post(function: str, body: Callable[[Scene], object]) -> Ask:
+    ASKED.add(f"POST functions/{function}")
     return lambda who, scene: who.post(function, body(scene))
 
 
 def collab(path: str, body: Callable[[Scene], object] | None = None) -> Ask:
+    ASKED.add(f"{'POST' if body else 'GET'} collab/{re.sub('{[^}]*}', '{}', path.partition('?')[0])}")
     return lambda who, scene: who.collab(path.format(**vars(scene)), body(scene) if body else None)
 
 
@@ -99,6 +138,28 @@ def storage(method: str, path: str, body: Callable[[Scene], object] | None = Non
 
 def upload(path: Callable[[Scene], str]) -> Ask:
     return lambda who, scene: who.upload(path(scene), b"bytes", "text/plain")
+
+
+def raise_oneself(change_of: dict[str, object]) -> Ask:
+    """The caller changes his own membership; who has none changes nothing."""
+    ASKED.add("PATCH workspace_members")
+
+    def ask(who: Person, scene: Scene) -> httpx.Response:
+        mine = (
+            jwt.decode(who.token, options={"verify_signature": False})["sub"]
+            if "Authorization" in who.headers
+            else uuid.uuid4()
+        )
+        person = who.adding(prefer="return=representation")
+        return person.rest(
+            "PATCH",
+            "workspace_members",
+            change_of,
+            user_id=f"eq.{mine}",
+            workspace_id=f"eq.{scene.workspace_id}",
+        )
+
+    return ask
 
 
 def new_job(scene: Scene) -> dict[str, object]:
@@ -129,6 +190,8 @@ READ = [
     Right("queue_depth", rpc("queue_depth", lambda s: {"executor_id": s.executor_id}), f"{PEOPLE} secret"),
     Right("list workers by RPC", rpc("active_workers"), f"{PEOPLE} secret"),
     Right("jobs-recent", get("jobs-recent", executorId="{executor_id}"), PEOPLE),
+    Right("job-events", follow("{queued}"), PEOPLE),
+    Right("metrics by RPC", rpc("metrics_overview"), f"{PEOPLE} secret"),
     Right("job-status", get("job-status", id="{queued}"), PEOPLE),
     Right("artifacts-list", get("artifacts-list", jobId="{held}"), PEOPLE),
     Right("sign-artifact by id", get("sign-artifact", artifactId="{artifact_id}"), PEOPLE),
@@ -154,10 +217,10 @@ WRITE = [
     Right("Collab: task.assign", collab("task.assign", lambda s: {"type": "test.rights", "executorId": s.executor_id, "workspaceId": s.workspace_id}), "member owner"),
     Right("cancel_job", rpc("cancel_job", lambda s: {"job_id": s.queued}), "member owner secret"),
     Right("job-cancel", post("job-cancel", lambda s: {"jobId": s.queued}), "member owner"),
-    Right("claim_one_job", rpc("claim_one_job", lambda s: {"executor_id": s.executor_id}), "worker"),
-    Right("claim_jobs", rpc("claim_jobs", lambda s: {"executor_id": s.executor_id, "max_jobs": 5}), "worker"),
-    Right("task-claim", post("task-claim", lambda s: {"executorId": s.executor_id}), "worker"),
-    Right("Collab: task.claim", collab("task.claim", lambda s: {"executorId": s.executor_id}), "worker"),
+    Right("claim_one_job", rpc("claim_one_job", lambda s: {"executor_id": s.executor_id}), WORKERS),
+    Right("claim_jobs", rpc("claim_jobs", lambda s: {"executor_id": s.executor_id, "max_jobs": 5}), WORKERS),
+    Right("task-claim", post("task-claim", lambda s: {"executorId": s.executor_id}), WORKERS),
+    Right("Collab: task.claim", collab("task.claim", lambda s: {"executorId": s.executor_id}), WORKERS),
     Right("start_job", rpc("start_job", lambda s: s.lease), "worker"),
     Right("renew_lease", rpc("renew_lease", lambda s: s.lease), "worker"),
     Right("report_progress", rpc("report_progress", lambda s: {**s.lease, "progress": {"n": 1}}), "worker"),
@@ -174,7 +237,7 @@ WRITE = [
     Right("worker-heartbeat", post("worker-heartbeat", lambda s: {"agentId": s.agent_id, "executorId": s.executor_id, "status": "idle"}), "worker"),
     Right("Collab: heartbeat", collab("workers/heartbeat", lambda s: {"agentId": s.agent_id, "executorId": s.executor_id, "status": "idle"}), "worker"),
     Right("finish_jobs", rpc("finish_jobs", lambda s: {"reports": [{**s.lease, "ok": True}]}), "worker"),
-    Right("finish_and_claim", rpc("finish_and_claim", lambda s: {"executor_id": s.executor_id}), "worker"),
+    Right("finish_and_claim", rpc("finish_and_claim", lambda s: {"executor_id": s.executor_id}), WORKERS),
     Right("enqueue_jobs", rpc("enqueue_jobs", lambda s: {"jobs": [{"type": "test.rights", "executor_id": s.executor_id}], "workspace_id": s.workspace_id}), "member owner secret"),
     Right("retry_dead_letter", rpc("retry_dead_letter", lambda s: {"id": s.letter}), "member owner secret"),
     Right("dlq-retry", post("dlq-retry", lambda s: {"dlqId": s.letter}), "member owner"),
@@ -183,17 +246,17 @@ WRITE = [
     Right("pause_executor", rpc("pause_executor", lambda s: {"executor_id": s.executor_id, "workspace_id": s.workspace_id}), "owner secret"),
     Right("resume_executor", rpc("resume_executor", lambda s: {"executor_id": s.executor_id, "workspace_id": s.workspace_id}), "owner secret"),
     Right("write a dependency", rest("POST", "job_dependencies", lambda s: {"job_id": s.queued, "parent_id": s.held, "workspace_id": s.workspace_id, "on_parent_failure": "run"}), ""),
-    Right("remove_old_jobs", rpc("remove_old_jobs"), "worker secret"),
-    Right("objects_to_sweep", rpc("objects_to_sweep"), "worker secret"),
-    Right("artifacts-sweep", post("artifacts-sweep", lambda _: {"after": "~"}), "worker secret"),
-    Right("tend_queue", rpc("tend_queue"), "worker secret"),
-    Right("release_expired_leases", rpc("release_expired_leases"), "worker secret"),
-    Right("leases-release", post("leases-release", lambda _: {}), "worker secret"),
+    Right("remove_old_jobs", rpc("remove_old_jobs"), f"{ANY_WORKER} secret"),
+    Right("objects_to_sweep", rpc("objects_to_sweep"), f"{ANY_WORKER} secret"),
+    Right("artifacts-sweep", post("artifacts-sweep", lambda _: {"after": "~"}), f"{ANY_WORKER} secret"),
+    Right("tend_queue", rpc("tend_queue"), f"{ANY_WORKER} secret"),
+    Right("release_expired_leases", rpc("release_expired_leases"), f"{ANY_WORKER} secret"),
+    Right("leases-release", post("leases-release", lambda _: {}), f"{ANY_WORKER} secret"),
     Right("make a schedule", rest("POST", "schedules", lambda s: {"workspace_id": s.workspace_id, "name": s.agent_id, "cron": "@yearly", "type": "test.rights", "enabled": False}), "owner secret"),
     Right("change a schedule", change("PATCH", "schedules", lambda _: {"priority": 1}, name="eq.{executor_id}"), "owner secret"),
     Right("remove a schedule", change("DELETE", "schedules", name="eq.{executor_id}"), "owner secret"),
     Right("say when a schedule runs next", change("PATCH", "schedules", lambda _: {"next_run_at": "2026-01-01T00:00:00Z"}, name="eq.{executor_id}"), "secret"),
-    Right("run_schedules", rpc("run_schedules"), "worker secret"),
+    Right("run_schedules", rpc("run_schedules"), f"{ANY_WORKER} secret"),
     Right("add a viewer", rest("POST", "workspace_members", lambda s: {"workspace_id": s.workspace_id, "user_id": s.agent_id, "role": "viewer"}), "owner secret"),
     Right("add a worker", rest("POST", "workspace_members", lambda s: {"workspace_id": s.workspace_id, "user_id": s.agent_id, "role": "worker", "worker_id": s.agent_id}), "secret"),
     Right("make a workspace", rest("POST", "workspaces", lambda _: {"name": "mine"}), "secret"),
@@ -207,4 +270,43 @@ WRITE = [
     Right("clean the audit log", rest("DELETE", "audit_log", workspace_id="eq.{workspace_id}"), ""),
     Right("delete artifacts", rest("DELETE", "artifacts", job_id="eq.{held}"), ""),
 ]
+
+# What nobody may do over REST, or owners alone, so that each table has its line for each method.
+WRITE += [
+    Right("change an event", change("PATCH", "job_events", lambda _: {"payload": {}}, job_id="eq.{queued}"), ""),
+    Right("delete events", change("DELETE", "job_events", job_id="eq.{queued}"), ""),
+    Right("change an artifact", change("PATCH", "artifacts", lambda _: {"name": "c.txt"}, job_id="eq.{held}"), ""),
+    Right("change a heartbeat row", change("PATCH", "worker_heartbeats_v2", lambda _: {"status": "idle"}, agent_id="eq.{agent_id}"), ""),
+    Right("delete a heartbeat row", change("DELETE", "worker_heartbeats_v2", agent_id="eq.{agent_id}"), ""),
+    Right("change a dead letter", change("PATCH", "dead_letters", lambda _: {"reason": "gave_up"}, id="eq.{letter}"), ""),
+    Right("delete a dead letter", change("DELETE", "dead_letters", id="eq.{letter}"), ""),
+    Right("change the audit log", change("PATCH", "audit_log", lambda _: {"action": "x"}, workspace_id="eq.{workspace_id}"), ""),
+    Right("rename the workspace", change("PATCH", "workspaces", lambda _: {"name": "renamed"}, id="eq.{workspace_id}"), "owner secret"),
+    Right("delete the workspace", change("DELETE", "workspaces", id="eq.{other_workspace_id}"), "secret"),
+    Right("change a member's role", change("PATCH", "workspace_members", lambda _: {"role": "member"}, user_id="eq.{somebody}"), "owner secret"),
+    Right("remove a member", change("DELETE", "workspace_members", user_id="eq.{somebody}"), "owner secret"),
+    Right("make oneself an owner", raise_oneself({"role": "owner"}), "owner"),
+    Right("make oneself a worker", raise_oneself({"role": "worker", "worker_id": "mine"}), ""),
+    Right("move oneself to another workspace", raise_oneself({"workspace_id": str(uuid.uuid4())}), ""),
+    Right("change a dependency", change("PATCH", "job_dependencies", lambda _: {"on_parent_failure": "run"}, parent_id="eq.{held}"), ""),
+    Right("delete a dependency", change("DELETE", "job_dependencies", parent_id="eq.{held}"), ""),
+    Right("change a limit", change("PATCH", "job_limits", lambda _: {"max_running": 8}, executor_id="eq.{executor_id}"), "owner secret"),
+    Right("remove a limit", change("DELETE", "job_limits", executor_id="eq.{executor_id}"), "owner secret"),
+    Right("write a pause", rest("POST", "paused_executors", lambda s: {"workspace_id": s.workspace_id, "executor_id": s.agent_id}), ""),
+    Right("change a pause", change("PATCH", "paused_executors", lambda _: {"executor_id": "x"}, executor_id="eq.{executor_id}-paused"), ""),
+    Right("delete a pause", change("DELETE", "paused_executors", executor_id="eq.{executor_id}-paused"), ""),
+    Right("overwrite a stored file", storage("PUT", "object/artifacts/{path}", lambda _: {}), "worker secret"),
+    Right("move a stored file", storage("POST", "object/move", lambda s: {"bucketId": "artifacts", "sourceKey": s.path, "destinationKey": f"{s.workspace_id}/{uuid.uuid4()}.txt"}), "secret"),
+    Right("copy a stored file out of its folder", storage("POST", "object/copy", lambda s: {"bucketId": "artifacts", "sourceKey": s.path, "destinationKey": f"{s.workspace_id}/{uuid.uuid4()}.txt"}), "secret"),
+]
 # fmt: on
+
+SOMEBODY = f"{PEOPLE} stranger foreign"  # who is a member of any workspace
+# Topic -> who hears it, and who speaks on it.
+TOPICS: dict[str, tuple[str, str]] = {
+    "jobs:{queued}": (PEOPLE, ""),
+    "agents:{agent_id}": (PEOPLE, "worker"),
+    "executors:{workspace_id}:{executor_id}": (WORKERS, ""),
+    channels.SYSTEM_EVENTS: (SOMEBODY, ""),
+    **{topic: (SOMEBODY, "") for group in channels.CHANNELS.values() for topic in group.values()},
+}

@@ -11,13 +11,21 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from sidejob import auth, config
 from sidejob.call import Caller
 from sidejob.errors import Refused, Unavailable
-from sidejob.signing_keys import FRESH_SECONDS, STALE_SECONDS, UNKNOWN_SECONDS, SigningKeys, fetched
+from sidejob.signing_keys import (
+    FRESH_SECONDS,
+    RETRY_SECONDS,
+    STALE_SECONDS,
+    UNKNOWN_FETCHES,
+    UNKNOWN_SECONDS,
+    SigningKeys,
+    fetched,
+)
 from tests.functions.conftest import ISSUER, SECRET, USER, token
 
 PRIVATE = ec.generate_private_key(ec.SECP256R1())
@@ -27,6 +35,11 @@ ANOTHER = ec.generate_private_key(ec.SECP256R1())
 def jwk(key: ec.EllipticCurvePrivateKey, key_id: str) -> dict[str, Any]:
     public: dict[str, Any] = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
     return {**public, "kid": key_id, "alg": "ES256", "use": "sig"}
+
+
+def with_header(header: bytes) -> str:
+    """A token whose header says this."""
+    return f"{base64.urlsafe_b64encode(header).decode().rstrip('=')}.e30.eA"
 
 
 class Project:
@@ -110,6 +123,11 @@ def test_bearer_may_be_written_in_any_case(project: Project, word: str) -> None:
         lambda: token()[:-4],
         lambda: "three.word.token",
         lambda: "nonsense",
+        lambda: with_header(b"[" * 5000),
+        lambda: with_header(b'{"alg":' + b"9" * 5000 + b"}"),
+        lambda: with_header(b'{"alg":"HS256","kid":[]}'),
+        lambda: with_header(b'{"alg":["HS256"]}'),
+        lambda: token(nbf=int(time.time()) + 3600),
     ],
 )
 @pytest.mark.usefixtures("project")
@@ -126,7 +144,10 @@ def test_a_clock_half_a_minute_off_is_forgiven() -> None:
 @pytest.mark.usefixtures("project")
 def test_the_legacy_keys_are_tokens_of_nobody() -> None:
     for role in ("anon", "service_role"):
-        refused(401, "missing_token", lambda role=role: come(token(role=role)))  # type: ignore[misc]
+        as_issued = {"role": role, "iss": "supabase", "ref": "project", "sub": None, "aud": None}
+        for claims in ({"role": role}, as_issued):
+            refusal = refused(401, "missing_token", lambda claims=claims: come(token(**claims)))  # type: ignore[misc]
+            assert "project key" in str(refusal.hint)
 
 
 @pytest.mark.usefixtures("project")
@@ -163,6 +184,20 @@ def test_the_secret_key_opens_only_what_says_so(environment: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("project")
+def test_an_old_projects_secret_key_opens_the_same_and_stands_for_no_user(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    ours = token(role="service_role", iss="supabase", sub=None, aud=None)
+    environment.setenv("SUPABASE_SECRET_KEY", ours)
+    for bearer in (None, ours):  # an old supabase-js sends it in both headers
+        assert come(bearer, "user or secret", apikey=ours).kind == "secret"
+        refused(401, "missing_token", lambda bearer=bearer: come(bearer, "user", apikey=ours))  # type: ignore[misc]
+    refused(403, "secret_key_in_browser", lambda: come(ours, apikey=ours, origin="https://app.test"))
+    another = token(role="service_role", iss="supabase", sub=None, aud=None, ref="x")
+    refused(401, "missing_token", lambda: come(another, "user or secret", apikey=another))
+
+
+@pytest.mark.usefixtures("project")
 def test_without_a_configured_secret_key_none_is_right() -> None:
     refused(401, "invalid_key", lambda: come(None, "user or secret", apikey="sb_secret_"))
 
@@ -175,6 +210,24 @@ def test_es256_tokens_are_checked_with_the_projects_keys_fetched_once(project: P
     refused(401, "invalid_token", lambda: come(token(ANOTHER, "ES256", "one")))
     refused(401, "invalid_token", lambda: come(token(ANOTHER, "ES256", "unknown")))
     refused(401, "invalid_token", lambda: come(token(PRIVATE, "ES256")))
+
+
+def test_rs256_tokens_are_checked_too_and_each_key_with_its_own_algorithm(project: Project) -> None:
+    private = rsa.generate_private_key(65537, 2048)
+    public = RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
+    project.keys({**public, "kid": "two", "alg": "RS256"}, jwk(PRIVATE, "one"))
+    assert come(token(private, "RS256", "two")).user_id == USER
+    refused(401, "invalid_token", lambda: come(token(private, "RS512", "two")))
+    refused(401, "invalid_token", lambda: come(token(private, "RS256", "one")))
+
+
+def test_a_rotation_is_followed_at_once(project: Project) -> None:
+    project.keys(jwk(PRIVATE, "one"))
+    assert come(token(PRIVATE, "ES256", "one")).user_id == USER
+    project.keys(jwk(ANOTHER, "two"), jwk(PRIVATE, "one"))
+    assert come(token(ANOTHER, "ES256", "two")).user_id == USER
+    assert come(token(PRIVATE, "ES256", "one")).user_id == USER
+    assert len(project.asked) == 2
 
 
 def test_the_public_key_is_no_hs256_secret(project: Project) -> None:
@@ -250,13 +303,30 @@ def test_keys_are_kept_while_fresh_and_fetched_again_after() -> None:
 def test_unknown_ids_cannot_make_it_fetch_all_the_time() -> None:
     fetch = Fetch()
     keys = SigningKeys(fetch, lambda: fetch.now)
-    for _ in range(5):
+    for _ in range(10):
         assert keys.find("two") is None
-    assert fetch.count == 1
+    assert fetch.count == UNKNOWN_FETCHES
     fetch.keys["two"] = fetch.keys["one"]
+    assert keys.find("two") is None
     fetch.now += UNKNOWN_SECONDS
     assert keys.find("two")
-    assert fetch.count == 2
+    assert fetch.count == UNKNOWN_FETCHES + 1
+
+
+def test_a_new_key_during_an_outage_is_no_bad_token() -> None:
+    fetch = Fetch()
+    keys = SigningKeys(fetch, lambda: fetch.now)
+    assert keys.find("one")
+    fetch.away = True
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            keys.find("two")
+        assert keys.find("one"), "those that are known go on"
+    assert fetch.count == 2, "and Auth is not asked all the time"
+    fetch.away = False
+    fetch.keys["two"] = fetch.keys["one"]
+    fetch.now += RETRY_SECONDS
+    assert keys.find("two")
 
 
 def test_old_keys_serve_through_an_outage_for_an_hour() -> None:

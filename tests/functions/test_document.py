@@ -1,6 +1,7 @@
 """What the functions answer is what the OpenAPI document promises."""
 
 import json
+import re
 from typing import Any
 
 import httpx
@@ -8,10 +9,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from deploy.stage import ROOT
-from sidejob.openapi import COLLAB, FUNCTIONS
+from sidejob.openapi.operations import COLLAB, FUNCTIONS
+from sidejob.openapi.schemas import ROWS, TABLES
 from tests.functions.conftest import Load, bearer
 from tests.functions.test_job_flow import assign, claim, lease, store
-from tests.stack import Person, done
+from tests.stack import Person, Stack, done
 
 DOCUMENT: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text())
 READING = [name for name, methods in FUNCTIONS.items() if "get" in methods]
@@ -67,9 +69,37 @@ def test_every_answer_fits_its_schema(member: Person, worker: Person, executor: 
         (path.removeprefix("/functions/v1/"), method)
         for path, methods in DOCUMENT["paths"].items()
         for method, operation in methods.items()
-        if path.startswith("/functions/") and "application/json" in operation["responses"]["200"]["content"]
+        if path.startswith("/functions/")
+        and not path.endswith("/openapi.json")
+        and "application/json" in operation["responses"]["200"]["content"]
     }
     assert set(answers) == documented
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, "collab"])
+def test_each_function_serves_its_own_part_of_the_document_to_anybody(nobody: Person, function: str) -> None:
+    asked = nobody.collab("openapi.json") if function == "collab" else nobody.get(f"{function}/openapi.json")
+    served = done(asked)
+    methods = {path: set(names) for path, names in COLLAB.items()}
+    if function != "collab":
+        methods = {"": set(FUNCTIONS[function]), "/openapi.json": {"get"}}
+    prefix = "/api/collab/" if function == "collab" else f"/functions/v1/{function}"
+    assert {path: set(item) for path, item in served["paths"].items()} == {
+        f"{prefix}{path}": names for path, names in methods.items()
+    }
+    text = json.dumps(served["paths"]) + json.dumps(served["components"])
+    for kind, name in re.findall('"#/components/([a-z]+[A-Za-z]*)/([^"]+)"', text):
+        assert served["components"][kind][name] == DOCUMENT["components"][kind][name]
+
+
+def test_the_rows_of_the_document_have_the_columns_of_the_tables(stack: Stack) -> None:
+    question = (
+        "select column_name as name from information_schema.columns"
+        " where table_schema = 'public' and table_name = %s"
+    )
+    for name, table in TABLES.items():
+        columns = {row["name"] for row in stack.sql.execute(question, [table]).fetchall()}
+        assert set(ROWS[name]["properties"]) == columns, f"sidejob/openapi/schemas.py, {name}"
 
 
 def known(answer: object) -> list[str]:

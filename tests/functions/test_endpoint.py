@@ -26,6 +26,8 @@ def envelope(response: TestResponse, status: int, code: str) -> dict[str, object
     assert body["requestId"] == response.headers["x-request-id"]
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert response.headers["Cache-Control"] == "private, no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
     return dict(body)
 
 
@@ -196,17 +198,33 @@ def test_each_request_is_one_line_of_json_without_token_body_or_query(
     (text,) = capsys.readouterr().out.splitlines()
     line = json.loads(text)
     assert line["function"] == "task_assign"
+    assert line["method"] == "POST"
     assert line["status"] == 400
+    assert line["severity"] == "INFO"
     assert line["userId"] == USER
+    assert line["traceId"] == trace
+    assert line["logging.googleapis.com/spanId"] == "00f067aa0ba902b7"
     assert line["durationMs"] >= 0
     assert line["logging.googleapis.com/trace"] == f"projects/my-project/traces/{trace}"
     assert not re.search("query|body-content|eyJ", text)
 
 
-@pytest.mark.parametrize("bad", ["00-" + "0" * 32 + "-00f067aa0ba902b7-01", "00-4bf9-00f0-01", "nonsense"])
-def test_a_bad_traceparent_is_left_out(load: Load, capsys: pytest.CaptureFixture[str], bad: str) -> None:
-    load("collab").get("/api/collab/health", headers={"traceparent": bad})
-    assert "trace" not in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "bad", ["", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", "00-4bf9-00f0-01", "nonsense"]
+)
+def test_without_a_good_traceparent_a_trace_begins(
+    load: Load, capsys: pytest.CaptureFixture[str], bad: str
+) -> None:
+    client = load("collab")
+    capsys.readouterr()
+    traces = set()
+    for _ in range(2):
+        client.get("/api/collab/health", headers={"traceparent": bad} if bad else {})
+        line = json.loads(capsys.readouterr().out)
+        assert re.fullmatch("(?!0{32})[0-9a-f]{32}", line["traceId"])
+        assert line["logging.googleapis.com/trace"] == line["traceId"]
+        traces.add(line["traceId"])
+    assert len(traces) == 2
 
 
 def test_every_code_has_a_status_and_a_sentence() -> None:

@@ -339,7 +339,7 @@ def test_a_killed_function_is_a_broken_connection_that_can_be_resumed(
 
 def opened(query: dict[str, str], caller: Caller) -> AsyncGenerator[str, None]:
     database = Database("request-1", token=caller.token)
-    reply = operation.job_events(Call(caller, Query(query.items()), b"", {}, "request-1", None, database))
+    reply = operation.job_events(Call(caller, Query(query.items()), b"", {}, "request-1", "0" * 32, database))
     assert isinstance(reply, Stream)
     return reply.frames()
 
@@ -389,7 +389,7 @@ def test_a_stream_lasts_240_seconds_or_as_long_as_the_token(project: Project) ->
     for left, lasts in ((3600, 240), (100, 100), (-20, 0)):
         caller = Caller("user", str(uuid.uuid4()), "token", int(time.time()) + left)
         reply = operation.job_events(
-            Call(caller, Query(JOB.items()), b"", {}, "request-1", None, Database("request-1"))
+            Call(caller, Query(JOB.items()), b"", {}, "request-1", "0" * 32, Database("request-1"))
         )
         assert isinstance(reply, Stream)
         assert lasts - 1.5 <= reply.seconds <= lasts

@@ -149,12 +149,18 @@ def test_callers_on_many_threads_never_get_each_others_token(project: Project) -
         assert seen["apikey"] == "sb_publishable_test"
 
 
-def test_the_secret_key_travels_in_apikey_and_never_as_a_bearer(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("key", "bearer"), [("sb_secret_x", None), ("eyJ.an.old_one", "Bearer eyJ.an.old_one")]
+)
+def test_the_secret_key_travels_in_apikey_and_as_a_bearer_only_if_it_is_a_token(
+    project: Project, environment: pytest.MonkeyPatch, key: str, bearer: str | None
+) -> None:
     project.answers = [(200, 3)]
-    assert Database("request-1", key="sb_secret_x").call("release_expired_leases", {}) == 3
+    environment.setenv("SUPABASE_SECRET_KEY", key)
+    config.settings.cache_clear()
+    assert Database("request-1", as_project=True).call("release_expired_leases", {}) == 3
     (seen,) = project.seen
-    assert seen["apikey"] == "sb_secret_x"
-    assert "authorization" not in seen
+    assert (seen["apikey"], seen.get("authorization")) == (key, bearer)
 
 
 def test_no_answer_in_time_is_504_and_not_tried_again(project: Project) -> None:

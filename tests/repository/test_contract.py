@@ -9,32 +9,33 @@ from pathlib import Path
 import pytest
 
 from deploy.stage import ROOT, functions_in_repository, target
-from sidejob import openapi
 from sidejob.errors import CODES, UPSTREAM
+from sidejob.openapi import document, reference
+from sidejob.openapi.operations import COLLAB, FUNCTIONS
 from sidejob.query import STATES
 
 
-def test_the_committed_document_is_what_the_code_makes() -> None:
-    committed = (ROOT / "docs" / "openapi.json").read_text()
-    assert committed == openapi.text(), "Run: python -m sidejob.openapi > docs/openapi.json"
+def test_the_committed_documents_are_what_the_code_makes() -> None:
+    for name, made in (("openapi.json", document.text()), ("reference.md", reference.text())):
+        assert (ROOT / "docs" / name).read_text() == made, "Run: python -m sidejob.openapi"
 
 
 def test_every_function_is_in_the_document_and_back() -> None:
-    assert sorted([*openapi.FUNCTIONS, "collab"]) == functions_in_repository()
+    assert sorted([*FUNCTIONS, "collab"]) == functions_in_repository()
 
 
-@pytest.mark.parametrize("function", sorted(openapi.FUNCTIONS))
+@pytest.mark.parametrize("function", sorted(FUNCTIONS))
 def test_a_functions_methods_are_the_documented_ones(function: str) -> None:
     text = (ROOT / "functions" / function / "main.py").read_text()
     assert f"{target(function)} = endpoint(" in text
     methods = set(re.findall(r'"(GET|POST)"', text))
-    assert methods == {method.upper() for method in openapi.FUNCTIONS[function]}
+    assert methods == {method.upper() for method in FUNCTIONS[function]}
 
 
 def test_collabs_routes_are_the_documented_ones() -> None:
     text = (ROOT / "functions" / "collab" / "main.py").read_text()
     routes = {(method.lower(), path) for method, path in re.findall(r'Route\("(\w+)",.*"([^"]+)"\)', text)}
-    assert routes == {(method, path) for path, methods in openapi.COLLAB.items() for method in methods}
+    assert routes == {(method, path) for path, methods in COLLAB.items() for method in methods}
 
 
 def test_every_code_is_used_and_every_used_code_is_known() -> None:

@@ -74,7 +74,8 @@ def test_no_function_ships_what_is_for_clients(function: str) -> None:
 def test_functions_that_serve_do_not_import_the_making_of_the_openapi_document() -> None:
     for folder in ("functions", "sidejob"):
         for path in sources(folder):
-            assert "sidejob.openapi" not in set(imported_names(path)), path
+            if path.parent.name != "openapi":
+                assert "sidejob.openapi" not in set(imported_names(path)), path
 
 
 @pytest.mark.parametrize("function", functions_in_repository())

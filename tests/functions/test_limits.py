@@ -1,0 +1,166 @@
+"""How much one caller may ask: what is over it gets a code of its own, and takes no memory."""
+
+import socket
+
+import pytest
+
+from sidejob import config, endpoint, serving
+from sidejob.errors import Refused, Unavailable
+from sidejob.limits import BURST_SECONDS, MOST_CALLERS, Places, Rate
+from tests.functions.conftest import Load, bearer
+from tests.functions.test_endpoint import envelope
+
+
+class Clock:
+    """Time that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def served(rate: Rate, caller: str, most: int = 1000) -> int:
+    """How many requests in a row are taken."""
+    for count in range(most):
+        try:
+            rate.take(caller)
+        except Refused:
+            return count
+    return most
+
+
+def test_a_burst_is_taken_and_then_the_rate() -> None:
+    clock = Clock()
+    rate = Rate(4, clock)
+    assert served(rate, "a") == 4 * BURST_SECONDS
+    clock.now += 1
+    assert served(rate, "a") == 4
+    clock.now += 3600
+    assert served(rate, "a") == 4 * BURST_SECONDS
+
+
+def test_who_waits_as_long_as_he_is_told_is_served() -> None:
+    clock = Clock()
+    rate = Rate(0.25, clock)
+    served(rate, "a")
+    with pytest.raises(Refused) as refused:
+        rate.take("a")
+    clock.now += int(refused.value.headers["Retry-After"])
+    rate.take("a")
+
+
+def test_what_one_caller_asks_is_not_taken_from_another() -> None:
+    rate = Rate(1, Clock())
+    served(rate, "a")
+    assert served(rate, "b") == BURST_SECONDS
+
+
+def test_zero_is_no_limit() -> None:
+    assert served(Rate(0, Clock()), "a") == 1000
+
+
+def test_a_hundred_thousand_callers_take_no_more_memory_than_ten_thousand() -> None:
+    rate = Rate(1, Clock())
+    served(rate, "busy")
+    for number in range(10 * MOST_CALLERS):
+        rate.take(str(number))
+        if number % 1000 == 0:
+            assert served(rate, "busy") == 0, "who goes on is not forgotten"
+    assert len(rate._empty_at) == MOST_CALLERS
+
+
+def test_streams_have_places_of_a_caller_and_of_the_instance() -> None:
+    places = Places(per_caller=2, in_all=3)
+    places.take("a")
+    places.take("a")
+    with pytest.raises(Refused) as refused:
+        places.take("a")
+    assert (refused.value.status, refused.value.code) == (429, "too_many_streams")
+    places.take("b")
+    with pytest.raises(Unavailable) as full:
+        places.take("c")
+    assert (full.value.status, full.value.code) == (503, "streams_full")
+    assert full.value.headers["Retry-After"]
+    places.give_back("a")
+    places.take("c")
+    for caller in ("a", "b", "c"):
+        places.give_back(caller)
+    assert not places._held
+
+
+@pytest.fixture
+def slow(environment: pytest.MonkeyPatch) -> None:
+    """One request of a caller in ten seconds."""
+    environment.setenv("RATE_PER_SECOND", "0.1")
+    config.settings.cache_clear()
+    serving._rate.cache_clear()
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_caller_over_his_rate_is_429_and_others_go_on(load: Load) -> None:
+    client = load("task-assign")
+    first = client.post("/", headers=bearer())
+    assert first.status_code == 400, "past the limit, to the empty body"
+    second = client.post("/", headers=bearer())
+    envelope(second, 429, "rate_limited")
+    assert 1 <= int(second.headers["Retry-After"]) <= 10
+    other = client.post("/", headers=bearer(sub="0f0e0d0c-0b0a-4908-8706-050403020100"))
+    assert other.status_code == 400
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer nonsense"}])
+def test_who_has_no_good_credential_counts_by_his_address(load: Load, headers: dict[str, str]) -> None:
+    client = load("jobs-recent")
+    assert client.get("/", headers=headers).status_code == 401
+    envelope(client.get("/", headers=headers), 429, "rate_limited")
+    elsewhere = {**headers, "x-forwarded-for": "203.0.113.7"}
+    assert client.get("/", headers=elsewhere).status_code == 401
+    pretending = {**headers, "x-forwarded-for": "198.51.100.1, 203.0.113.7"}
+    envelope(client.get("/", headers=pretending), 429, "rate_limited")
+
+
+@pytest.mark.parametrize("text", ["many", "-1", "1e9", "0x1"])
+def test_a_limit_that_is_no_number_is_named(environment: pytest.MonkeyPatch, text: str) -> None:
+    environment.setenv("RATE_PER_SECOND", text)
+    config.settings.cache_clear()
+    with pytest.raises(config.WrongSetting, match="RATE_PER_SECOND"):
+        config.settings()
+
+
+@pytest.mark.parametrize("function", ["jobs-recent", "task-assign", "job-events", "collab"])
+def test_a_url_over_8_kib_is_414(load: Load, function: str) -> None:
+    response = load(function).get(f"/?cursor={'x' * serving.URI_LIMIT}", headers=bearer())
+    envelope(response, 414, "uri_too_long")
+
+
+def test_a_body_that_stops_halfway_is_408_and_frees_its_thread(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "BODY_SECONDS", 0.05)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, theirs.makefile("rb") as reading:
+        ours.sendall(b'{"type":')
+        response = load("task-assign").post(
+            "/",
+            headers={**bearer(), "Content-Type": "application/json"},
+            environ_overrides={"CONTENT_LENGTH": "100", "wsgi.input": reading, "gunicorn.socket": theirs},
+        )
+    envelope(response, 408, "request_timeout")
+    assert response.headers["Connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "a&b=<img src=x>", "\u202e\u2028", "a\r\nSet-Cookie: b"]
+)
+def test_what_an_error_says_of_the_request_is_no_markup_and_no_line_of_its_own(load: Load, name: str) -> None:
+    response = load("jobs-recent").get("/", query_string={name: "1"}, headers=bearer())
+    body = envelope(response, 400, "invalid_parameter")
+    assert name[:20] in str(body["error"])
+    assert response.content_type == "application/json"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert not set(response.data) & set(b"<>&\r\n")
+    assert response.data.isascii()
+    assert "Set-Cookie" not in response.headers
