@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-SECONDS = 5.0  # a test waits this long for a message that has to come
+SECONDS = 20.0  # a test waits this long for a message that has to come
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Jobs:
         signed = done(self._person.post("sign-artifact", {"artifactId": artifact_id}))
         return self._person.stack.http.get(signed["url"]).raise_for_status().content
 
-    async def until(self, job_id: str, *statuses: str, seconds: float = 20) -> dict[str, Any]:
+    async def until(self, job_id: str, *statuses: str, seconds: float = 60) -> dict[str, Any]:
         """The job, once it has one of these statuses."""
         return await eventually(lambda: (row := self.row(job_id))["status"] in statuses and row, seconds)
 
@@ -73,7 +73,7 @@ class Jobs:
         return rows
 
 
-async def eventually(question: Callable[[], T | bool], seconds: float = 10) -> T:
+async def eventually(question: Callable[[], T | bool], seconds: float = 60) -> T:
     """The first true answer; fails at the deadline. Lets the event loop run meanwhile."""
     ends = time.monotonic() + seconds
     while not (answer := question()):

@@ -75,7 +75,7 @@ async def test_a_browser_that_answers_but_opens_no_page_is_replaced(monkeypatch:
         for pid in children(first):
             if "--type=zygote" in command(pid):
                 os.kill(pid, signal.SIGSTOP)
-        await eventually(lambda: engine.pid != first, 30)
+        await eventually(lambda: engine.pid != first)
         assert isinstance(await shoot(engine), Done)
         await eventually(lambda: first not in children())
     await eventually(lambda: children() <= before)

@@ -131,7 +131,7 @@ async def test_a_browser_that_is_killed_costs_no_job(
     worker = start(MAX_JOBS="2")
     await worker.ready()
     asked = [jobs.ask("browser.screenshot", {"url": site.url("/squares"), "delayMs": 1500}) for _ in range(3)]
-    await eventually(lambda: sum(jobs.row(job_id)["status"] == "running" for job_id in asked) == 2, 20)
+    await eventually(lambda: sum(jobs.row(job_id)["status"] == "running" for job_id in asked) == 2)
     (browser,) = (
         pid
         for pid in children(worker.popen.pid)

@@ -41,9 +41,9 @@ class Process:
 
     async def ready(self) -> str:
         """Returns the health port's address."""
-        first = await eventually(lambda: self.said("worker 0.1.0") or False, 20)
+        first = await eventually(lambda: self.said("worker 0.1.0") or False)
         base = f"http://127.0.0.1:{first['healthPort']}"
-        await eventually(lambda: httpx.get(f"{base}/readyz", trust_env=False).status_code == 200, 20)
+        await eventually(lambda: httpx.get(f"{base}/readyz", trust_env=False).status_code == 200)
         return base
 
     async def ended(self, seconds: float = 20) -> int:
@@ -92,7 +92,7 @@ async def test_a_screenshot_from_the_queue_to_the_signed_url(
             "cookies": [{"name": "c", "value": "cookie-secret", "url": site.origin}],
         },
     )  # fmt: skip
-    row = await jobs.until(job_id, "succeeded", "failed", seconds=30)
+    row = await jobs.until(job_id, "succeeded", "failed")
     assert row["status"] == "succeeded", row["error"]
     assert jobs.events(job_id) == ["queued", "claimed", "started", "succeeded"]
     (artifact,) = jobs.artifacts(job_id)
@@ -135,7 +135,7 @@ async def test_a_worker_that_is_killed_loses_nothing(
 ) -> None:
     first = start()
     job_id = jobs.ask("browser.screenshot", {"url": site.url("/squares"), "delayMs": 2000})
-    await jobs.until(job_id, "running", seconds=30)
+    await jobs.until(job_id, "running")
     below = children(first.popen.pid)
     assert below
     first.popen.kill()
@@ -143,7 +143,7 @@ async def test_a_worker_that_is_killed_loses_nothing(
     await eventually(lambda: not below & children())
     jobs.expire(job_id)
     start()
-    row = await jobs.until(job_id, "succeeded", seconds=30)
+    row = await jobs.until(job_id, "succeeded")
     assert row["attempts"] == 2
     assert jobs.events(job_id)[3] == "lease_expired"
 
@@ -151,7 +151,7 @@ async def test_a_worker_that_is_killed_loses_nothing(
 async def test_sigterm_hands_a_long_job_back(start: Callable[..., Process], jobs: Jobs, site: Site) -> None:
     worker = start(DRAIN_SECONDS="0.5")
     job_id = jobs.ask("browser.screenshot", {"url": site.url("/squares"), "delayMs": 10_000})
-    await jobs.until(job_id, "running", seconds=30)
+    await jobs.until(job_id, "running")
     worker.popen.send_signal(signal.SIGTERM)
     assert await worker.ended() == 0
     assert (jobs.row(job_id)["status"], jobs.row(job_id)["released"]) == ("queued", 1)
