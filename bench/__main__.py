@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import browser, cold_start, figma, functions, paging, queue, realtime, streams, wake
+from bench import browser, cold_start, figma, functions, paging, queue, realtime, scaling, streams, wake
 
 MEASUREMENTS: dict[str, Callable[[], None]] = {
     "paging": paging.measure,
@@ -15,6 +15,7 @@ MEASUREMENTS: dict[str, Callable[[], None]] = {
     "queue": queue.measure,
     "figma": figma.measure,
     "browser": browser.measure,
+    "scaling": scaling.measure,
 }
 
 

@@ -124,7 +124,7 @@ def clients(server: Server, url: str) -> Iterator[dict[str, Client]]:
         running = {}
         for name, command in commands.items():
             database = f"bench_{name.replace('-', '_')}"
-            stack.enter_context(_database(server, url, database, copy=name == "sidejob"))
+            stack.enter_context(fresh_database(server, url, database, copy=name == "sidejob"))
             log = stack.enter_context((TOOLS / f"{name}.log").open("w"))
             running[name] = Client(name, command, with_database(url, database), server, log)
             stack.callback(running[name].stop)
@@ -136,7 +136,7 @@ def with_database(url: str, database: str) -> str:
 
 
 @contextmanager
-def _database(server: Server, url: str, name: str, *, copy: bool) -> Iterator[None]:
+def fresh_database(server: Server, url: str, name: str, *, copy: bool) -> Iterator[None]:
     """An empty database, or one with the stack's schema and none of its rows."""
     server.sql.execute(f"drop database if exists {name} with (force)")
     server.sql.execute(f"create database {name} template template0")

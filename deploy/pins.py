@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# What the functions' group of pyproject.toml comes to. After a change of requirements.txt:
+# What two groups of pyproject.toml come to. After a change of requirements.txt, for each of them:
 # uv pip compile --universal --python-version 3.11 --group functions --generate-hashes -c requirements.txt \
 #   -o deploy/functions.lock
 FUNCTIONS = ROOT / "deploy" / "functions.lock"
+WORKER = ROOT / "deploy" / "worker.lock"
 
 
 @dataclass(frozen=True, slots=True)

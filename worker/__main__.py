@@ -1,4 +1,6 @@
-"""`python -m worker`. Exit codes: 0 drained, 1 port in use or no browser, 2 wrong settings or sign-in."""
+"""`python -m worker`. Exit codes: 0 drained, 1 port in use or no browser, 2 wrong settings or sign-in.
+
+A project that does not answer is waited for, with /readyz saying 503."""
 
 import asyncio
 import logging
@@ -29,8 +31,13 @@ from worker.settings import Settings, SettingsError
 
 
 async def work(settings: Settings) -> None:
-    """Runs until drained. Raises NoBrowser, SignInRefused, Refused, OSError at the start; nothing later."""
+    """Runs until drained. Raises NoBrowser, SignInRefused, Refused, OSError at the start; later SignInRefused
+    alone. A signal that comes while the browser starts cancels."""
     logger = logging.getLogger("worker")
+    loop = asyncio.get_running_loop()
+    if starting := asyncio.current_task():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, starting.cancel)
     metrics = Metrics()
     launch = Launch(
         executable=settings.browser_executable,
@@ -56,7 +63,6 @@ async def work(settings: Settings) -> None:
             handlers |= figma.handlers()
             shop = Workshop(project, handlers, metrics, settings.lease_seconds, settings.work_folder)
             runner = Runner(settings, project, shop, metrics, lambda: engine.ready)
-            loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, runner.drain)
             async with serving(runner, settings.health_host, settings.health_port) as port:
@@ -85,8 +91,10 @@ def main() -> int:
     )
     try:
         asyncio.run(work(settings))
+    except asyncio.CancelledError:
+        return 0
     except (SignInRefused, Refused) as error:
-        print(f"The worker cannot start: {error}", file=sys.stderr)
+        print(f"The worker cannot work: {error}", file=sys.stderr)
         return 2
     except NoBrowser as error:
         print(f"The worker cannot start: {error}", file=sys.stderr)

@@ -16,7 +16,7 @@ from storage3.exceptions import StorageApiError
 
 from sidejob.errors import UPSTREAM
 from worker import VERSION
-from worker.errors import LeaseLost, NoFunctions, ProjectError, Refused, Unreachable
+from worker.errors import LeaseLost, NoFunctions, ProjectError, Refused, SignInRefused, Unreachable
 from worker.handlers import Earlier, Job, Stored
 from worker.session import Session
 from worker.settings import Settings
@@ -107,6 +107,11 @@ class Project:
     async def token(self) -> str:
         """An access token that lasts a little longer."""
         return await self._session.token()
+
+    @property
+    def locked_out(self) -> SignInRefused | None:
+        """Why this worker can work no longer: its password was changed, and its session is about to end."""
+        return self._session.locked_out
 
     async def claim(self, agent_id: str, max_jobs: int) -> list[Claim]:
         """Never repeated: a claim whose answer was lost holds its jobs until their leases expire."""

@@ -58,7 +58,8 @@ class Runner:
 
     async def run(self) -> None:
         """Ends when drained: no job in work, none claimed. Raises SignInRefused or Refused if sign-in or
-        membership are wrong at its start; survives everything later."""
+        membership are wrong at its start, and SignInRefused, drained, when the password was changed since;
+        survives everything else."""
         if not await self._arrive():
             return
         await self._say("idle")  # Realtime lets an agent speak whom the queue has heard of
@@ -73,6 +74,8 @@ class Runner:
             await asyncio.wait(ending, timeout=_LAST_WORD_SECONDS)
             await self._say("offline")
             log.info("drained")
+        if self._project.locked_out is not None:
+            raise self._project.locked_out
 
     def drain(self) -> None:
         """Once: claim no more, finish what ends in time, hand back the rest. Twice: hand back at once."""
@@ -196,6 +199,10 @@ class Runner:
                 log.exception("the claim loop met a bug")
                 self._answer(False)
                 pause = next(pauses)
+            if self._project.locked_out is not None:
+                log.error("handing back what there is: %s", self._project.locked_out)
+                self.drain()
+                self.drain()  # at once, while the session lasts
             await self._pause(pause, self._woken)
 
     @property

@@ -9,16 +9,22 @@ from supabase import AsyncClient, AsyncClientOptions
 from supabase_auth.errors import AuthApiError, AuthError
 from supabase_auth.types import Session as Tokens
 
-from worker.errors import SignInRefused, Unreachable
+from worker.errors import ProjectError, SignInRefused, Unreachable
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _MARGIN_SECONDS = 60  # refreshed when less than this is left
+_AGAIN_SECONDS = 5  # after which a refresh that failed is tried again, while the session lasts
+_HANDING_BACK_SECONDS = 20  # what a worker that is locked out keeps of its session, to hand its jobs back
+_REFUSALS = 3  # one may be a mistake of the project's
 
 
 class Session:
-    """Keeps `client` signed in. supabase-py's own timer is off: it gives up after some network failures."""
+    """Keeps `client` signed in. supabase-py's own timer is off: it gives up after some network failures.
+
+    `locked_out` says why, once signing in is refused and the session is about to end.
+    """
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient) -> None:
         options = AsyncClientOptions(
@@ -27,7 +33,9 @@ class Session:
         self.client = AsyncClient(settings.supabase_url, settings.publishable_key, options)
         self._settings = settings
         self._tokens: Tokens | None = None
-        self._renew_at = 0.0  # time.monotonic()
+        self._renew_at = self._ends_at = 0.0  # time.monotonic()
+        self._refusals = 0
+        self.locked_out: SignInRefused | None = None
         self._lock = asyncio.Lock()
 
     async def user_id(self) -> str:
@@ -46,10 +54,25 @@ class Session:
 
     async def _fresh(self) -> Tokens:
         async with self._lock:
-            if self._tokens is None or time.monotonic() >= self._renew_at:
+            if self._tokens is not None and time.monotonic() < self._renew_at:
+                return self._tokens
+            try:
                 self._tokens = await self._renew(self._tokens)
-                lifetime = self._tokens.expires_in
-                self._renew_at = time.monotonic() + lifetime - min(_MARGIN_SECONDS, lifetime / 2)
+            except ProjectError as error:
+                left = self._ends_at - time.monotonic() if self._tokens is not None else 0
+                if isinstance(error, SignInRefused):
+                    self._refusals += 1
+                    if self._refusals >= _REFUSALS and left < _HANDING_BACK_SECONDS:
+                        self.locked_out = error
+                if self._tokens is None or left <= 0:
+                    raise
+                log.warning("going on with the session there is: %s", error)
+                self._renew_at = time.monotonic() + _AGAIN_SECONDS
+                return self._tokens
+            now, lifetime = time.monotonic(), self._tokens.expires_in
+            self._renew_at = now + lifetime - min(_MARGIN_SECONDS, lifetime / 2)
+            self._ends_at = now + lifetime
+            self._refusals = 0
             return self._tokens
 
     async def _renew(self, tokens: Tokens | None) -> Tokens:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from worker import cores
+
 
 @dataclass(frozen=True, slots=True)
 class Variable:
@@ -98,7 +100,7 @@ def _choice(*allowed: str) -> Callable[[str], str]:
 
 
 def _jobs(text: str) -> int:
-    return (os.cpu_count() or 1) + 1 if text == "cores + 1" else _whole(1, 64)(text)
+    return cores.available() + 1 if text == "cores + 1" else _whole(1, 64)(text)
 
 
 def _executable(text: str) -> str:

@@ -193,4 +193,5 @@ def main() -> None:
     queue.pool.close()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -125,3 +125,12 @@ def test_every_definer_function_has_an_empty_search_path() -> None:
             " and not coalesce(proconfig @> array['search_path=\"\"'], false)"
         ).fetchall()
     assert loose == []
+
+
+def test_the_scaler_may_ask_for_one_number_and_nothing_else() -> None:
+    every_right = EVERY_RIGHT.replace("{anon,authenticated,service_role}", "{sidejob_scaler}")
+    with psycopg.connect(os.environ["SUPABASE_DB_URL"]) as session:
+        rights = [row[0] for row in session.execute(every_right).fetchall()]
+        assert rights == ["sidejob_scaler may call sidejob.backlog(text,text)"]
+        session.execute("set local role sidejob_scaler")
+        assert session.execute("select sidejob.backlog('nobody-s')").fetchone() == (0,)

@@ -1,5 +1,6 @@
 """What people and autoscalers read about the queue."""
 
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -73,3 +74,27 @@ def test_an_empty_workspace_has_an_overview(workspace: Workspace) -> None:
         0,
     )
     assert overview["lastHour"]["perMinute"] == 0
+
+
+def test_the_backlog_is_what_workers_could_have_in_hand_now(
+    workspace: Workspace, other_workspace: Workspace
+) -> None:
+    def backlog(*arguments: str) -> int:
+        places = ", ".join(["%s"] * len(arguments))
+        (row,) = workspace.server.rows(f"select sidejob.backlog({places}) as jobs", *arguments)
+        return int(row["jobs"])
+
+    executor = f"scaled-{uuid.uuid4()}"
+    assert backlog(executor) == 0
+    parent = workspace.enqueue(executor_id=executor)
+    workspace.enqueue(executor_id=executor)
+    workspace.enqueue(executor_id=executor, depends_on=(parent,))
+    workspace.enqueue(executor_id=executor, run_at=datetime.now(UTC) + timedelta(hours=1))
+    other_workspace.enqueue(executor_id=executor)
+    assert backlog(executor) == 3
+    assert backlog(executor, f"w-{workspace.worker.user_id}") == 2
+    assert backlog(executor, "nobody") == 0
+    workspace.worker.claim(executor_id=executor)
+    assert backlog(executor) == 3, "what is in work still needs its worker"
+    workspace.owner.rpc("pause_executor", executor_id=executor)
+    assert backlog(executor) == 2, "what is paused needs none"

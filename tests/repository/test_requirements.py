@@ -58,12 +58,13 @@ def read_pins() -> dict[str, str]:
     return {name: pin.line for name, pin in pins.read(ROOT / "requirements.txt").items()}
 
 
-def test_the_functions_own_list_has_the_same_pins_with_hashes() -> None:
-    ours = pins.read(pins.FUNCTIONS)
+@pytest.mark.parametrize(("group", "file"), [("functions", pins.FUNCTIONS), ("worker", pins.WORKER)])
+def test_a_deployables_own_list_has_the_same_pins_with_hashes(group: str, file: Path) -> None:
+    ours = pins.read(file)
     every = read_pins()
     assert {name: pin.line for name, pin in ours.items()} == {name: every[name] for name in ours}
     assert all(pin.hashes for pin in ours.values())
-    assert {pin.name for pin in pins.closure(names("functions"), ours)} == set(ours), "nothing is left over"
+    assert {pin.name for pin in pins.closure(names(group), ours)} == set(ours), "nothing is left over"
 
 
 def names(group: str) -> set[str]:

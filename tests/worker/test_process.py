@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,9 +42,9 @@ class Process:
 
     async def ready(self) -> str:
         """Returns the health port's address."""
-        first = await eventually(lambda: self.said("worker 0.1.0") or False)
+        first = await eventually(lambda: self.said("worker 0.1.0") or False, 60)
         base = f"http://127.0.0.1:{first['healthPort']}"
-        await eventually(lambda: httpx.get(f"{base}/readyz", trust_env=False).status_code == 200)
+        await eventually(lambda: httpx.get(f"{base}/readyz", trust_env=False).status_code == 200, 60)
         return base
 
     async def ended(self, seconds: float = 20) -> int:
@@ -174,3 +175,53 @@ async def test_a_start_that_cannot_work_says_why(start: Callable[..., Process]) 
     taken.close()
     for each in (worker, blind, late):
         assert "Traceback" not in each.text().replace('"traceback"', "")
+
+
+async def test_a_project_that_does_not_answer_is_waited_for_until_a_signal_comes(
+    start: Callable[..., Process],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and says nothing
+        worker = start(SUPABASE_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        first = await eventually(lambda: worker.said("worker 0.1.0") or False, 60)
+        base = f"http://127.0.0.1:{first['healthPort']}"
+        async with httpx.AsyncClient(base_url=base, trust_env=False) as http:
+            assert (await http.get("/healthz")).status_code == 200
+            state = await http.get("/readyz")
+            assert (state.status_code, state.json()["browser"], state.json()["queue"]) == (503, True, False)
+            assert "sidejob_worker_ready 0" in (await http.get("/metrics")).text
+        silent.close()
+        await eventually(lambda: "the project does not answer yet" in worker.text(), 30)
+        worker.popen.send_signal(signal.SIGTERM)
+        assert await worker.ended() == 0
+
+
+async def test_a_signal_while_the_browser_starts_ends_the_worker_and_the_browser(
+    start: Callable[..., Process],
+) -> None:
+    worker = start()
+    await eventually(lambda: children(worker.popen.pid), 20)
+    worker.popen.send_signal(signal.SIGTERM)
+    assert await worker.ended() == 0
+    assert "Traceback" not in worker.text()
+
+
+async def test_a_worker_whose_membership_is_taken_away_waits_for_it_to_come_back(
+    start: Callable[..., Process], jobs: Jobs, member: Person
+) -> None:
+    worker = start()
+    base = await worker.ready()
+
+    def ready() -> bool:
+        return httpx.get(f"{base}/readyz", trust_env=False).status_code == 200
+
+    change = "update public.workspace_members set role = %s, worker_id = %s where user_id = (select id from auth.users where email = %s)"
+    email = member.stack.env["WORKER2_EMAIL"]
+    member.stack.sql.execute(change, ["viewer", None, email])
+    try:
+        await eventually(lambda: not ready(), 20)
+    finally:
+        member.stack.sql.execute(change, ["worker", "local-worker-2", email])
+    await eventually(ready, 60)
+    assert worker.popen.poll() is None
+    job_id = jobs.ask("browser.screenshot", {"html": "<p>back</p>"})
+    await jobs.until(job_id, "succeeded", seconds=40)

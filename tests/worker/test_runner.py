@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -290,6 +291,45 @@ async def test_a_refused_token_is_replaced_once(
         await jobs.until(job_id, "succeeded")
     assert caplog.messages.count("signed in") >= 3
     assert jobs.events(job_id).count("claimed") == 1
+
+
+def age(runner: Runner, left: float) -> None:
+    """Of the session, `left` seconds are left."""
+    session = runner._project._session
+    session._renew_at, session._ends_at = 0.0, time.monotonic() + left
+
+
+async def test_a_session_that_cannot_be_renewed_is_used_while_it_lasts(
+    start: Start, gate: Gate, jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start() as runner:
+        await eventually(lambda: runner.readiness()["ready"])
+        gate.close("/auth/", 503)
+        age(runner, 55)
+        await jobs.until(jobs.ask("test.quick"), "succeeded")
+        assert "going on with the session there is" in caplog.text
+        assert runner.readiness()["ready"]
+
+
+async def test_a_worker_whose_password_was_changed_hands_back_and_ends(
+    start: Start, gate: Gate, jobs: Jobs, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.session._AGAIN_SECONDS", 0)
+    held = jobs.ask("test.held")
+
+    async def lose_the_password() -> None:
+        async with start() as runner:
+            await eventually(lambda: bench.started)
+            gate.close("/auth/", 400)
+            age(runner, 55)
+            await jobs.until(jobs.ask("test.quick"), "succeeded")
+            assert not runner.readiness()["draining"], "it may have been a mistake"
+            age(runner, 15)
+            await eventually(lambda: runner.readiness()["draining"])
+
+    with pytest.raises(SignInRefused, match="WORKER_PASSWORD"):
+        await lose_the_password()
+    assert (jobs.row(held)["status"], jobs.row(held)["released"]) == ("queued", 1)
 
 
 async def test_heartbeats_tell_how_busy_the_worker_is(start: Start, jobs: Jobs, bench: Bench) -> None:

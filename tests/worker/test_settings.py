@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from worker import cores
 from worker.settings import VARIABLES, Settings, SettingsError
 
 GOOD = {
@@ -21,7 +22,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
     settings = Settings.read(GOOD)
     assert settings.supabase_url == "https://x.supabase.co"
     assert settings.functions_url == "https://x.supabase.co/functions/v1"
-    assert settings.max_jobs == (os.cpu_count() or 1) + 1
+    assert settings.max_jobs == cores.available() + 1
     assert (settings.lease_seconds, settings.poll_seconds, settings.heartbeat_seconds) == (60, 2, 5)
     assert (settings.headless, settings.force_success, settings.allow_origins) == (True, False, frozenset())
     assert settings == Settings.read({**GOOD, "EXECUTOR_ID": "  ", "MAX_JOBS": ""}), "empty means not set"

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from playwright.async_api import Browser, BrowserContext
-from playwright.async_api import Error as PlaywrightError
 
 from worker import VERSION
 from worker.browser import memory
@@ -217,7 +216,7 @@ class Engine:
         try:
             async with self._starting, asyncio.timeout(_START_SECONDS):
                 running = await Running.start(self._launch)
-        except (PlaywrightError, TimeoutError, OSError, StopIteration) as error:
+        except Exception as error:  # a driver that died raises a bare one
             raise Fault("browser_unavailable", "The browser could not be started.") from error
         running.browser.on("disconnected", lambda _: self._on_lost(running))
         self._on_start()
