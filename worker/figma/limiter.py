@@ -1,10 +1,10 @@
 """The token's rate limit, shared by all jobs of this process.
 
 Figma counts requests a minute in tiers (developers.figma.com, REST API, "Rate limits"): a leaky bucket, and
-no header tells what is left. So at most `per_minute` requests are sent in any minute, which no bucket and no
-window of that size refuses. A 429 corrects the guess: everybody waits until it is over, nobody probes, and
-for some minutes requests are spread evenly, as many a minute as had gone through before it, and at least half
-of what was thought. A second 429 within that time halves the rate.
+no header tells what is left. So this is one too, a little smaller and slower: a minute's requests at once,
+then one after the other as room comes. A 429 corrects the guess: everybody waits until it is over, nobody
+probes, the bucket counts as full, and for some minutes it leaks as many a minute as had gone through before,
+and at least half of what was thought. A second 429 within that time halves the rate.
 
 Several workers with one token share its limit. Whoever runs them divides `FIGMA_TIER…_PER_MINUTE` among them,
 or has the queue hold their jobs back (`job_limits`).
@@ -17,7 +17,8 @@ from collections.abc import Mapping
 
 from worker.figma.faults import RateLimited
 
-_MARGIN = 1.01  # a minute of ours is so much longer: requests do not all travel equally fast
+_MARGIN = 1.01  # a minute of ours is so much longer
+_SLACK = 1 / 30  # of a minute: requests do not all travel equally fast
 _SPREAD_MINUTES = 5  # after a 429
 
 
@@ -36,20 +37,18 @@ class Limiter:
             now = time.monotonic()
             if (blocked := line.blocked_until - now) > self._minute / 2:
                 raise RateLimited(blocked)
-            line.forget(now)
-            at = line.next(now)
-            if at - now > self._minute * 1.1:
-                raise RateLimited(at - now)
-            line.taken.append(at)
-            refusals = line.refusals
+            if (pause := line.next(now) - now) > self._minute * 1.1:
+                raise RateLimited(pause)
+            at, refusals = line.reserve(now), line.refusals
             try:
                 await asyncio.sleep(at - now)
             except asyncio.CancelledError:
-                line.taken.remove(at)
+                if line.refusals == refusals:
+                    line.give_back(at)
                 raise
             if line.refusals == refusals:
                 return
-            line.taken.remove(at)  # a 429 came while this one waited: what was reckoned before it is void
+            # A 429 came while this one waited: what was reckoned before it is void.
 
     def refused(self, tier: int, seconds: float) -> None:
         """A 429 came: nothing of this tier is sent for so long."""
@@ -57,40 +56,51 @@ class Limiter:
 
 
 class Line:
-    """One tier's requests. Knows no clock: moments are told, in seconds."""
+    """One tier's bucket, of which only the moment is kept at which it will have run empty. Knows no clock:
+    moments are told, in seconds."""
 
-    def __init__(self, most: int, window: float) -> None:
-        self.taken: deque[float] = deque()  # moments of requests, ahead of now too
+    def __init__(self, most: int, minute: float) -> None:
         self.blocked_until = 0.0
         self.refusals = 0
-        self._spread_until = 0.0
-        self._most = most  # a minute, while they are spread
         self._configured = most
-        self._window = window
-
-    def forget(self, now: float) -> None:
-        while self.taken and self.taken[0] < now - 2 * self._window:
-            self.taken.popleft()
+        self._minute = minute
+        self._room = minute * (
+            (most - 1) / most - _SLACK
+        )  # one more may be sent when it is so far from empty
+        self._empty_at = float("-inf")
+        self._most = most  # a minute, until `_spread_until`
+        self._spread_until = 0.0
+        self._sent: deque[float] = deque()  # moments of the last minute, and those ahead
 
     def next(self, now: float) -> float:
         """The first moment at which one more may be sent."""
-        at = max(now, self.blocked_until)
-        if self.taken:
-            at = max(at, self.taken[-1])
-        if now < self._spread_until:
-            if self.taken and self.taken[-1] >= self.blocked_until:
-                at = max(at, self.taken[-1] + self._window / self._most)
-        elif len(self.taken) >= self._configured:
-            at = max(at, self.taken[-self._configured] + self._window)
+        return max(now, self.blocked_until, self._empty_at - self._room)
+
+    def reserve(self, now: float) -> float:
+        """The same moment, taken."""
+        at = self.next(now)
+        self._empty_at = max(self._empty_at, at) + self._interval(now)
+        while self._sent and self._sent[0] < now - self._minute:
+            self._sent.popleft()
+        self._sent.append(at)
         return at
+
+    def give_back(self, at: float) -> None:
+        self._sent.remove(at)
+        self._empty_at -= self._interval(at)
 
     def refuse(self, now: float, seconds: float, spread_seconds: float) -> None:
         if now >= self.blocked_until:  # not one of several that were under way together
             if now < self._spread_until:
                 self._most = max(1, self._most // 2)
             else:
-                through = sum(now - self._window <= at <= now for at in self.taken) - 1
+                through = sum(now - self._minute <= at <= now for at in self._sent) - 1
                 self._most = min(self._configured, max(through, -(-self._configured // 2)))
         self.refusals += 1
         self.blocked_until = max(self.blocked_until, now + seconds)
         self._spread_until = self.blocked_until + spread_seconds
+        self._empty_at = self.blocked_until + self._room
+        self._sent = deque(at for at in self._sent if at <= now)
+
+    def _interval(self, now: float) -> float:
+        return self._minute / (self._most if now < self._spread_until else self._configured)

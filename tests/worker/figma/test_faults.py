@@ -385,6 +385,7 @@ async def test_a_used_up_month_ends_the_job_and_says_what_would_help(studio: Stu
 async def test_five_hundred_nodes_under_the_limit_meet_no_429(studio: Studio, world: World) -> None:
     world.documents["manyiconsfile"] = many_icons("manyiconsfile", 500)
     world.limits.per_minute = {1: 10, 2: 10, 3: 10}
+    world.limits.minute_seconds = 15.0
     world.most_ids = 25
     async with open_figma(world) as figma:
         done = await again(studio, figma).done({"file": "manyiconsfile", "select": {"components": ["*"]}})

@@ -5,29 +5,43 @@ import time
 
 import pytest
 
+from local.figma.limits import Limits
 from worker.figma.limiter import Limiter, Line
 
 MINUTE = 60.0
 
 
-def send(line: Line, now: float) -> float:
-    """The moment at which the next request goes out, and notes it."""
-    line.forget(now)
-    at = line.next(now)
-    line.taken.append(at)
-    return at
-
-
 def sent(line: Line, count: int, now: float = 0.0) -> list[float]:
+    """The moments at which so many requests go out, each asked for when the one before is gone."""
     moments = []
     for _ in range(count):
-        now = send(line, now)
+        now = line.reserve(now)
         moments.append(now)
     return moments
 
 
-def test_no_minute_holds_more_than_the_limit_and_none_holds_less() -> None:
-    assert sent(Line(10, MINUTE), 25) == [0.0] * 10 + [60.0] * 10 + [120.0] * 5
+def test_a_full_bucket_goes_out_at_once_and_then_one_after_the_other() -> None:
+    """The tenth waits two seconds, for those that travelled slowly."""
+    assert sent(Line(10, MINUTE), 12) == pytest.approx([0.0] * 9 + [2.0, 8.0, 14.0])
+
+
+def test_no_leaky_bucket_of_that_size_refuses_and_none_has_room_left() -> None:
+    line, level, then = Line(10, MINUTE * 1.01), 0.0, 0.0
+    moments = sent(line, 100)
+    for at in moments:
+        level = max(0.0, level - (at - then) / 6) + 1
+        then = at
+        assert level <= 10
+    assert moments[-1] <= (100 - 10) * 6 * 1.02 + 2
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_small_limits_are_kept_too(most: int) -> None:
+    assert sent(Line(most, MINUTE), 30)[-1] == pytest.approx((30 - most) * MINUTE / most + 2)
+
+
+def test_one_request_a_minute_is_no_more_than_that() -> None:
+    assert sent(Line(1, MINUTE), 3) == pytest.approx([0.0, 62.0, 124.0])
 
 
 def test_what_went_through_before_a_429_is_what_goes_through_after_it() -> None:
@@ -42,7 +56,7 @@ def test_an_early_429_takes_half_of_the_limit_and_no_more() -> None:
     line = Line(10, MINUTE)
     sent(line, 1)
     line.refuse(0.0, 6, spread_seconds=300)
-    assert sent(line, 3) == [6.0, 18.0, 30.0]
+    assert sent(line, 3) == pytest.approx([6.0, 18.0, 30.0])
 
 
 def test_a_second_429_halves_the_rate_and_several_at_once_count_as_one() -> None:
@@ -59,7 +73,15 @@ def test_the_limit_comes_back_after_a_while() -> None:
     line = Line(10, MINUTE)
     sent(line, 1)
     line.refuse(0.0, 6, spread_seconds=100)
-    assert sent(line, 10, 200.0) == [200.0] * 10
+    assert sent(line, 9, 200.0) == [200.0] * 9
+
+
+def test_a_place_that_is_given_back_is_free_again() -> None:
+    line = Line(10, MINUTE)
+    sent(line, 10)
+    at = line.reserve(2.0)
+    line.give_back(at)
+    assert line.next(2.0) == pytest.approx(at)
 
 
 async def test_who_waited_when_a_429_came_waits_anew() -> None:
@@ -80,3 +102,10 @@ async def test_who_waited_when_a_429_came_waits_anew() -> None:
     assert first >= 0.4
     assert second - first > 0.4
     assert third - second > 0.4
+
+
+async def test_the_local_figmas_bucket_agrees() -> None:
+    limits, limiter = Limits({1: 10}, minute_seconds=3.0), Limiter({1: 10}, minute_seconds=3.0)
+    for _ in range(15):
+        await limiter.take(1)
+        assert limits.spend(1) == 0
