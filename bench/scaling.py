@@ -190,9 +190,10 @@ def _check(prices: Prices, measured: dict[str, Price]) -> None:
     cores = os.cpu_count() or 1
     fleet = Fleet(workers=CONCURRENCY, slots=1, job_seconds=0.0)
     result = simulate(Plan("this machine", cores, 0, 0), fleet, prices, arrivals=10_000, seconds=5)
-    rate = measured["claim, start, finish"].rate
+    price = measured["claim, start, finish"]
     print(
-        f"{CONCURRENCY} claimers: {rate:,.0f} jobs/s measured, {result.done:,.0f} simulated, ratio {rate / result.done:.2f}"
+        f"{CONCURRENCY} claimers: {price.rate:,.0f} jobs/s measured, while the database had {price.rate * price.cpu_ms / 1000:.2f} cores;"
+        f" {result.done:,.0f} simulated, if it had all {cores}"
     )
 
 
