@@ -37,5 +37,5 @@ def lines(document: Any) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    for line in lines(json.load(sys.stdin)):
+    for line in lines(json.loads(sys.stdin.read() or "[]")):
         print(line)

@@ -2,7 +2,7 @@
 # Stands in for gcloud, supabase, curl, docker and sleep: linked under those names, told apart by its own.
 # It notes each call in $FAKE/calls, as it could be typed; keeps what was made in files under $FAKE; and answers as the
 # real ones do in what deploy.sh reads. A command or a flag that it does not know is noted in $FAKE/unknown: exit 64.
-# A call that matches a line of $FAKE/fail fails. Flags are those of gcloud 528 and newer pages, and of supabase 2 and 3.
+# A call that matches a line of $FAKE/fail fails, a question for help excepted. Flags are those of gcloud 528 and newer pages, and of supabase 2 and 3.
 set -u
 shopt -s extglob nullglob
 me="${0##*/}"
@@ -16,7 +16,7 @@ for name in SUPABASE_SECRET_KEY WORKER_PASSWORD OWNER_PASSWORD SUPABASE_DB_PASSW
 done
 while IFS= read -r pattern; do
   # shellcheck disable=SC2254
-  case "$line" in $pattern) echo "$me: told to fail" >&2; exit 1 ;; esac
+  case "$line" in *--help) ;; $pattern) echo "$me: told to fail" >&2; exit 1 ;; esac
 done <"$FAKE/fail"
 
 unknown() {
