@@ -19,7 +19,7 @@ ROUNDS = int(os.environ.get("BENCH_QUEUE_ROUNDS", "3"))
 JOBS = int(os.environ.get("BENCH_QUEUE_JOBS", "1000"))
 CHURN = int(os.environ.get("BENCH_QUEUE_CHURN", "10000"))
 MANY = 10 * JOBS
-PROBE = 200  # jobs that are done one at a time where the time of a single one is asked for
+PROBE = 100  # jobs that are done one at a time where the time of a single one is asked for
 
 # What a rate is paid with. Read the rates beside this.
 GIVES = {
