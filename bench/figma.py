@@ -40,7 +40,7 @@ MOST_SECONDS = 300
 def measure() -> None:
     print(f"\n{NODES} nodes, {A_MINUTE} requests a minute of tier 1")
     print(
-        f"{'':52}{'exported':>9}{'calls':>7}{'timeouts':>9}{'429s':>6}{'nodes/min':>11}{'of the limit':>13}"
+        f"{'':60}{'exported':>9}{'calls':>7}{'timeouts':>9}{'429s':>6}{'nodes/min':>11}{'of the limit':>13}"
     )
     for most_ids in (100, 25):
         asyncio.run(_compare(f"{most_ids} nodes a render at most", most_ids))
@@ -74,7 +74,7 @@ async def _compare(title: str, most_ids: int, *poison: str) -> None:
         )
         share = exported / minutes / (A_MINUTE * most_ids)
         print(
-            f"{title if way is _ours else '':33}{name:19.19}{exported:9}{calls:7}{statuses[400]:9}"
+            f"{title if way is _ours else '':33}{name:27}{exported:9}{calls:7}{statuses[400]:9}"
             f"{statuses[429]:6}{exported / minutes:11.0f}{share:13.2f}"
         )
 
