@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,12 +257,18 @@ def alone(stack: Stack, staged: dict[str, Path], tmp_path: Path) -> Iterator[Alo
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=staged["job-events"], env=environment, stdout=output, stderr=output
+            command,
+            cwd=staged["job-events"],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     function = Alone(process, f"http://127.0.0.1:{port}/", log)
     until(lambda: listens(port) or process.poll() is not None)
     yield function
-    process.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # gunicorn's worker, too
     process.wait()
 
 
