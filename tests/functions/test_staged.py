@@ -70,6 +70,35 @@ def test_a_function_loads_no_package_at_its_start(
     assert loaded_at_start[function] == []
 
 
+@pytest.mark.parametrize(("function", "pydantic"), [("jobs-recent", False), ("task-assign", True)])
+def test_the_first_request_loads_only_what_it_needs(
+    staged: dict[str, Path], function: str, pydantic: bool
+) -> None:
+    """No other web framework, no official client, no HTTP/2 and no command line, though all are installed."""
+    script = f"""if True:
+        import os, sys, functions_framework
+        app = functions_framework.create_app({target(function)!r}, "main.py", "http")
+        headers = {{"Authorization": "Bearer " + os.environ["TOKEN"]}}
+        client = app.test_client()
+        options = {{"method": "POST", "json": {{"type": "t"}}}} if {pydantic} else {{"method": "GET"}}
+        answer = client.open("/", headers=headers, **options)
+        print(answer.status_code, *{{name.partition(".")[0] for name in sys.modules}}, file=sys.stderr)
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=staged[function],
+        env=_bare() | ENVIRONMENT | {"TOKEN": bearer()["Authorization"].removeprefix("Bearer ")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    status, *loaded = ran.stderr.split()
+    assert status == "503", "as far as the database, which is not there"
+    assert {"flask", "httpx", "jwt"} <= set(loaded)
+    assert ("pydantic" in loaded) == pydantic
+    assert not {"starlette", "supabase", "playwright", "h2", "rich", "pygments", "requests"} & set(loaded)
+
+
 def test_only_functions_with_a_body_ship_pydantic(staged: dict[str, Path]) -> None:
     names = {function: set(pins.read(folder / "requirements.txt")) for function, folder in staged.items()}
     assert {function for function, needed in names.items() if "pydantic" in needed} == WITH_BODY
