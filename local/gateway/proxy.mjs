@@ -5,7 +5,8 @@ import { settings } from "./settings.mjs";
 import { crossOrigin } from "./cors.mjs";
 
 const HOP = new Set(["connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"]);
-const agent = new http.Agent({ keepAlive: true, maxSockets: 256 });
+// gunicorn closes a connection that was idle for 2 seconds; one that is let go before cannot be lost under a request.
+const agent = new http.Agent({ keepAlive: true, maxSockets: 256, timeout: 1000 });
 
 export function envelope(response, status, code, error, requestId, extra = {}) {
   const body = JSON.stringify({ error, code, details: null, hint: null, requestId });
