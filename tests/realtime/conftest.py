@@ -144,7 +144,11 @@ class OwnServer:
             **limits,
         }
         server = cls(_spawn(environment), port, name, environment)
-        server.wait(stack)
+        try:
+            server.wait(stack)
+        except BaseException:
+            server.kill()
+            raise
         return server
 
     @property
