@@ -40,7 +40,7 @@ CALLS: dict[str, tuple[dict[str, Any], int]] = {
     "sign-artifact": ({"body": {"artifactId": str(uuid.uuid4())}}, 404),
     "task-assign": ({"body": {"type": "edge.test", "executorId": "edge", "colour": 1}}, 422),
     "task-claim": ({"body": {"executorId": "edge"}}, 403),
-    "task-result": ({"body": {"jobId": str(uuid.uuid4()), "attempt": 1, "leaseToken": "x" * 20, "ok": True}}, 409),
+    "task-result": ({"body": {"jobId": str(uuid.uuid4()), "attempt": 1, "leaseToken": "x" * 20, "ok": True}}, 404),
     "worker-heartbeat": ({"body": {"agentId": "edge", "executorId": "edge", "status": "idle"}}, 403),
     "workers-active": ({"method": "GET"}, 200),
 }  # fmt: skip
