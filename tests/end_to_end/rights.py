@@ -110,7 +110,8 @@ def follow(job_id: str) -> Ask:
         with who.stack.http.stream("GET", url, headers=who.headers) as answer:
             if answer.status_code != 200:
                 answer.read()
-            return answer
+                return answer
+            return httpx.Response(200, text=next(answer.iter_text()))
 
     return ask
 

@@ -186,7 +186,7 @@ async def test_a_job_that_takes_too_much_of_the_network_is_ended_and_counted(
     engine: Engine, site: Site
 ) -> None:
     greedy = Camera(engine, site, limits=Limits(requests=20))
-    code, outcome = await greedy.fault({"url": "/endless/network", "delayMs": 3_000, "waitUntil": "commit"})
+    code, outcome = await greedy.fault({"url": "/endless/network", "delayMs": 10_000, "waitUntil": "commit"})
     assert (code, type(outcome)) == ("traffic_limit", GiveUp)
     assert greedy.counted["browser_traffic_limits_total"] == 1
     heavy = Camera(engine, site, limits=Limits(received_bytes=100_000))

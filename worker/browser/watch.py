@@ -51,6 +51,7 @@ class Watch:
         page.on("pageerror", lambda error: self._console.add({"text": short(error.message)}))
         page.on("crash", self._on_crash)
         page.on("close", lambda _: self._gone.set())
+        self._door.on_over = lambda: self._keep(page.close())  # whatever the job waits for ends at once
         if self._options.best_attempt:
             page.on("response", self._on_response)
         return page

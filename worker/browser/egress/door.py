@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -36,6 +36,7 @@ class Door:
         self.requests = 0
         self.received_bytes = 0
         self.over: Fault | None = None  # set when a limit was passed; nothing goes through any more
+        self.on_over: Callable[[], None] = lambda: None  # called once, when that happens
         self._targets = targets
         self._limits = limits
         self._faults: dict[tuple[str, int], Fault] = {}
@@ -256,6 +257,7 @@ class Door:
         self.over = Fault("traffic_limit", message)
         for writer in tuple(self._open):
             writer.transport.abort()
+        self.on_over()
 
 
 async def _request(reader: asyncio.StreamReader) -> http1.Request:
