@@ -202,14 +202,15 @@ class Project(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def cloud_in(folder: Path) -> Iterator[Cloud]:
-    """A cloud with a project of its own."""
+def cloud_in(folder: Path, port: int = 0) -> Iterator[Cloud]:
+    """A cloud with a project of its own, whose address is part of what is deployed: clouds that are compared
+    have the same port, one after the other."""
 
     class Own(Project):
         users: dict[str, tuple[str, str]] = {}  # noqa: RUF012  the handlers of one server share them
         members: list[dict[str, Any]] = []  # noqa: RUF012
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Own)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield Cloud(folder, f"http://127.0.0.1:{server.server_port}", Own.users, Own.members)
     server.shutdown()

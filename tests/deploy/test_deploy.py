@@ -470,7 +470,7 @@ def test_after_a_failure_of_any_step_the_next_run_completes_it(tmp_path: Path) -
     )
     assert len(kinds) > 12
     for number, kind in enumerate(kinds):
-        with cloud_in(tmp_path / f"broken-{number}") as cloud:
+        with cloud_in(tmp_path / f"broken-{number}", int(clean.url.rpartition(":")[2])) as cloud:
             cloud.fail(f"{kind}*")
             failed = cloud.deploy("all")
             assert failed.code == 1, kind
