@@ -576,7 +576,7 @@ def test_the_queue_does_what_its_model_does_for_a_long_time(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     STEPS.clear()
-    run(workspace, examples=400, steps=100)
+    run(workspace, examples=80, steps=100)
     with capsys.disabled():
         print(f"\nqueue machine: {STEPS.total():,} steps, {dict(STEPS.most_common())}")
-    assert min(STEPS[rule] for rule in RULES) > 100
+    assert min(STEPS[rule] for rule in RULES) > 20

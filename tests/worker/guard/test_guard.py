@@ -25,8 +25,8 @@ from worker.browser.targets import Targets
 from worker.browser.visit import Visitor
 from worker.handlers import Context, Done, GiveUp, Job, Outcome
 
-# Not tried by this browser when nobody hinders it: nothing would be shown by refusing them.
-NOT_LIVE = {"css-svg-filter", "link-preconnect", "worker-module"}
+# Not tried by this browser, or not each time, when nobody hinders it: little would be shown by refusing them.
+NOT_LIVE = {"css-svg-filter", "img-attributionsrc", "link-preconnect", "worker-module"}
 # A few of each kind; all of them take a minute and more.
 QUICK = (
     "img", "css-import", "frame-redirect", "go-location", "redirect-307", "fetch", "beacon-pagehide", "web-socket",
