@@ -92,7 +92,7 @@ def _rates(queues: dict[str, Client]) -> None:
 
 
 def emptied(queue: Client, jobs: int, cost: Cost) -> Cost:
-    queue.do("drain", jobs, BATCH_CONCURRENCY[queue.name], batch=True)
+    queue.do("drain", jobs, BATCH_CONCURRENCY[queue.name], batch=True, line=False)
     return cost
 
 
