@@ -112,9 +112,8 @@ export class Objects {
 
   async copyObject(sourceBucket, source, _version, bucket, key) {
     const CopySource = `${BUCKET}/${keyOf(sourceBucket, source)}`.split("/").map(encodeURIComponent).join("/");
-    await this.#send(new CopyObjectCommand({ Bucket: BUCKET, Key: keyOf(bucket, key), CopySource }));
-    const { eTag, lastModified } = await this.headObject(bucket, key);
-    return { httpStatusCode: 200, eTag, lastModified };
+    const { CopyObjectResult } = await this.#send(new CopyObjectCommand({ Bucket: BUCKET, Key: keyOf(bucket, key), CopySource }));
+    return { httpStatusCode: 200, eTag: CopyObjectResult.ETag, lastModified: CopyObjectResult.LastModified };
   }
 
   async privateAssetUrl(bucket, key) {
