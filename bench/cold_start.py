@@ -6,7 +6,6 @@ import shlex
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from bench.stack import FUNCTIONS_URL, SUPABASE_URL, fetch, member_headers
-from deploy.stage import compile_bytecode, stage, target
+from deploy.stage import compile_bytecode, serving, stage, target
 
 ROUNDS = 12
 EMPTY = {
@@ -39,21 +38,7 @@ class Start:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [
-            str(Path(sys.executable).with_name("functions-framework")),
-            "--source",
-            str(self.folder / "main.py"),
-        ]
-        command += [
-            "--target",
-            self.name,
-            "--signature-type",
-            "http",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-        ]
+        command = serving(self.folder, self.name, port)
         env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | _settings()
         with subprocess.Popen(command, cwd=self.folder, env=env, stdout=subprocess.DEVNULL) as process:
             try:

@@ -58,6 +58,14 @@ def stage(function: str, into: Path) -> Path:
     return folder
 
 
+def serving(folder: Path, name: str, port: int, python: Path = Path(sys.executable)) -> list[str]:
+    """The command that serves a staged folder on this machine as the cloud does; name: its `target`."""
+    return [
+        str(python.with_name(SERVER)), "--source", str(folder / "main.py"), "--target", name,
+        "--signature-type", "http", "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+
+
 def document(function: str) -> str:
     """The function's part of docs/openapi.json: its own paths, with the components that they need."""
     whole = json.loads((ROOT / "docs" / "openapi.json").read_text())

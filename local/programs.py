@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from deploy.stage import needs_secret_key, target
+from deploy.stage import needs_secret_key, serving, target
 from local import postgres, setup
 from local.children import Program
 from local.figma.world import TOKEN
@@ -144,21 +144,10 @@ def function(env: Mapping[str, str], name: str, port: int, folder: Path) -> Prog
     environment |= {name: os.environ[name] for name in limits if name in os.environ}
     if needs_secret_key(name):
         environment["SUPABASE_SECRET_KEY"] = env["SUPABASE_SECRET_KEY"]
-    command = [str(Path(sys.executable).parent / "functions-framework"), "--source", str(folder / "main.py")]
-    command += [
-        "--target",
-        target(name),
-        "--signature-type",
-        "http",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
     ready = _answers(f"http://127.0.0.1:{port}/", method="OPTIONS")
     return Program(
         f"function-{name}",
-        command,
+        serving(folder, target(name), port),
         environment,
         folder,
         ready,

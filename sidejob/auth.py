@@ -12,6 +12,7 @@ from uuid import UUID
 from sidejob import config, secret_key, upstream
 from sidejob.call import Caller
 from sidejob.errors import Refused, Unavailable
+from sidejob.imports import pyjwt
 from sidejob.signing_keys import SigningKeys, fetched
 
 Who = Literal["user", "user or secret", "anybody"]
@@ -59,9 +60,8 @@ def _refused(code: str, message: str = "", *, hint: str | None = None, cause: st
 
 
 def _user(token: str, before_asking: Callable[[], None]) -> Caller:
-    import jwt
-
     settings = config.settings()
+    jwt = pyjwt(asymmetric=settings.jwt_secret is None)
     try:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
@@ -79,12 +79,11 @@ def _user(token: str, before_asking: Callable[[], None]) -> Caller:
 
 
 def _claims(token: str, key: Any, algorithm: str) -> dict[str, Any]:
-    import jwt
-
+    jwt = pyjwt()
     issuer = config.settings().jwt_issuer
     required = ["exp", "sub", "aud", *(["iss"] if issuer else [])]
     try:
-        return jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token,
             key,
             algorithms=[algorithm],
@@ -93,6 +92,7 @@ def _claims(token: str, key: Any, algorithm: str) -> dict[str, Any]:
             leeway=LEEWAY_SECONDS,
             options={"require": required, "verify_iss": issuer is not None},
         )
+        return claims
     except jwt.ExpiredSignatureError as error:
         raise _refused("invalid_token", "The access token has expired. Refresh the session.") from error
     except jwt.MissingRequiredClaimError as error:  # the signature was right
@@ -138,8 +138,7 @@ def _user_by_asking(token: str) -> Caller:
         raise _refused("invalid_token", cause=f"Auth says {response.status_code}")
     if not response.is_success:
         raise Unavailable("auth_unavailable", cause=f"Auth says {response.status_code}")
-    import jwt
-
+    jwt = pyjwt()
     try:
         user = response.json()
         claims = jwt.decode(token, options={"verify_signature": False})  # Auth has just verified it

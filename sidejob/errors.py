@@ -95,7 +95,7 @@ UPSTREAM: Mapping[str, str] = {
 }
 REFUSED_VALUES = ("22", "23")  # Postgres' classes: data exception, integrity constraint violation
 
-_CONSTRAINT = re.compile(r'violates (?:check|foreign key|unique|not-null) constraint "([a-z0-9_]+)"')
+_CONSTRAINT = r'violates (?:check|foreign key|unique|not-null) constraint "([a-z0-9_]+)"'
 
 
 class SidejobError(Exception):
@@ -175,7 +175,7 @@ def from_upstream(status: int, body: object) -> SidejobError:
     message, details = "", None
     if code == "lease_lost" and isinstance(fields.get("details"), str):
         details = {"status": fields["details"]}
-    elif broken := _CONSTRAINT.search(str(fields.get("message"))):
+    elif broken := re.search(_CONSTRAINT, str(fields.get("message"))):
         details = {"constraint": broken.group(1)}
         message = f"The database refused a value: {broken.group(1).replace('_', ' ')}."
     return Refused(

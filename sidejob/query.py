@@ -14,7 +14,7 @@ STATES = ("queued", "assigned", "running", "succeeded", "failed", "cancelled")
 
 # Supabase's own clients add it when a region is chosen.
 _NOT_OURS = frozenset({"forceFunctionRegion"})
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
+_UUID = r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"
 
 
 def refusal(name: str, sentence: str) -> Refused:
@@ -82,7 +82,7 @@ class Query:
         value = self._values.get(name)
         if value is None:
             return None
-        if not _UUID.fullmatch(value):
+        if not re.fullmatch(_UUID, value):
             raise refusal(name, "must be a UUID.")
         return str(UUID(value))
 

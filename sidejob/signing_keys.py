@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sidejob import config, log, upstream
 from sidejob.errors import Unavailable
+from sidejob.imports import pyjwt
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -86,8 +87,6 @@ class SigningKeys:
 
 def fetched() -> "dict[str, PyJWK]":
     """The project's key set as it is now, as far as it is ES256 and RS256. Raises Unavailable."""
-    import jwt
-
     settings = config.settings()
     response = upstream.send(
         "auth",
@@ -104,6 +103,12 @@ def fetched() -> "dict[str, PyJWK]":
         usable = [
             document for document in documents if document.get("alg") in ALGORITHMS and document.get("kid")
         ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unavailable("auth_unavailable", cause=f"JWKS: {type(error).__name__}") from error
+    if not usable:
+        return {}
+    jwt = pyjwt(asymmetric=True)
+    try:
         return {document["kid"]: jwt.PyJWK(document) for document in usable}
     except (ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
         raise Unavailable("auth_unavailable", cause=f"JWKS: {type(error).__name__}") from error

@@ -3,25 +3,24 @@
 Nothing of a caller is ever set on the client: headers go with each request.
 """
 
-import contextlib
 import os
 import random
 import ssl
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sidejob import log
 from sidejob.errors import JSON, Unavailable
+from sidejob.imports import absent
 
 if TYPE_CHECKING:
     import httpx
 
 POOL_SIZE = 16  # connections; as many as THREADS
+KEEP_ALIVE_SECONDS = 30  # less than the project keeps them: one that is closed under a request loses it
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 
 _lock = threading.Lock()
@@ -33,30 +32,18 @@ def _client() -> "httpx.Client":
     global _shared  # noqa: PLW0603  one client a process is the point
     with _lock:
         if _shared is None:
-            with _absent("h2", "httpx._main"):
+            # Its HTTP/2 and its command line in colours, which it loads wherever they are installed, are a
+            # tenth of a cold start.
+            with absent("h2", "httpx._main"):
                 import httpx
 
                 _shared = httpx.Client(
-                    limits=httpx.Limits(max_connections=POOL_SIZE, keepalive_expiry=30),
+                    limits=httpx.Limits(max_connections=POOL_SIZE, keepalive_expiry=KEEP_ALIVE_SECONDS),
                     verify=_trust(),
                     trust_env=False,  # neither .netrc nor a proxy may see tokens
                     follow_redirects=False,
                 )
         return _shared
-
-
-@contextlib.contextmanager
-def _absent(*names: str) -> Iterator[None]:
-    """Within, these modules cannot be imported, unless they were before: httpx would load its HTTP/2 and its
-    command line in colours wherever they are installed, which is a tenth of a cold start."""
-    hidden = [name for name in names if name not in sys.modules]
-    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
-    modules |= dict.fromkeys(hidden)
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del modules[name]
 
 
 def _trust() -> ssl.SSLContext:

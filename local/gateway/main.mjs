@@ -106,7 +106,9 @@ const listener = getRequestListener(
 
 const requestIdOf = (given) => (/^[\w.:+/=-]{8,128}$/.test(given ?? "") ? given : randomUUID());
 
-const gateway = http.createServer({ requestTimeout: 0 }, (request, response) => {
+// Longer than any client keeps an idle connection: one that is closed under a request loses it. Hosted projects keep theirs as long.
+const KEEP_ALIVE_MS = 75_000;
+const gateway = http.createServer({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
   const requestId = requestIdOf(request.headers["x-request-id"]);
   request.headers["x-request-id"] = requestId;
   if (request.url.startsWith("/functions/v1/")) return functions(request, response, requestId);

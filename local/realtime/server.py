@@ -23,8 +23,7 @@ from local.realtime.tokens import Tokens
 from local.realtime.topics import Topics
 from local.realtime.wal import Change
 
-_START_SECONDS = 5.0  # a long transaction of somebody else may hold the stream's beginning up
-_JOIN_SECONDS = 3.0
+_JOIN_SECONDS = 3.0  # at most
 _SWEEP_SECONDS = 5.0
 _PARTITIONS_SECONDS = 3600.0
 
@@ -46,6 +45,10 @@ class Server:
         self.changes = Changes(self.pool)
         self.stream = Stream(settings.database_url, self._consume, self._on_live)
 
+    @property
+    def _patience_seconds(self) -> float:
+        return self.settings.max_database_ms / 1000
+
     def _connections(self, options: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
         return AsyncConnectionPool(
             self.settings.database_url, min_size=1, max_size=8, timeout=5, reconnect_timeout=5, open=False,
@@ -62,7 +65,8 @@ class Server:
             asyncio.create_task(job) for job in (self.stream.run(), self._sweep(), self._tend_partitions())
         ]
         try:
-            await self._live_within(_START_SECONDS)
+            # A long transaction of somebody else may hold the stream's beginning up.
+            await self._live_within(self._patience_seconds)
             yield
         finally:
             for task in tasks:
@@ -73,7 +77,8 @@ class Server:
 
     async def is_live(self, wait_ms: float | None = None) -> bool:
         """Do changes flow? Waits so long for it, or a few seconds."""
-        return await self._live_within(_JOIN_SECONDS if wait_ms is None else wait_ms / 1000)
+        patience = min(_JOIN_SECONDS, self._patience_seconds)
+        return await self._live_within(patience if wait_ms is None else wait_ms / 1000)
 
     async def _live_within(self, seconds: float) -> bool:
         if not self.stream.live.is_set():

@@ -26,6 +26,7 @@ class Settings:
     max_frame_bytes: int = 5_000_000  # REALTIME_MAX_FRAME_BYTES; of one message from a client
     max_unsent_bytes: int = 8_000_000  # REALTIME_MAX_UNSENT_BYTES; waiting for one client to read
     max_policy_ms: int = 5000  # REALTIME_MAX_POLICY_MS; of asking the policies on realtime.messages
+    max_database_ms: int = 5000  # REALTIME_MAX_DATABASE_MS; of waiting for changes to flow
     idle_seconds: int = 60  # REALTIME_IDLE_SECONDS; without any frame from the client
     unused_seconds: int = 600  # REALTIME_UNUSED_SECONDS; without any channel
 

@@ -1,6 +1,7 @@
 """Put a job into the queue."""
 
 import re
+from uuid import uuid4
 
 from sidejob import clock
 from sidejob.call import Call, Reply
@@ -17,6 +18,7 @@ def task_assign(call: Call) -> Reply:
     call.query.only()
     body = parsed(TaskAssign, call.body)
     key = _one_key(_header_key(call.headers.get("idempotency-key")), body.idempotency_key)
+    fresh = None if body.job_id else str(uuid4())  # so that a call whose answer was lost can go again
     row = call.database.call_for_row(
         "enqueue_job",
         {
@@ -27,7 +29,7 @@ def task_assign(call: Call) -> Reply:
             "max_attempts": body.max_attempts,
             "run_at": clock.written(body.run_at) if body.run_at else None,
             "idempotency_key": key,
-            "job_id": str(body.job_id) if body.job_id else None,
+            "job_id": fresh or str(body.job_id),
             "workspace_id": str(body.workspace_id) if body.workspace_id else None,
             "trace_id": call.trace_id,
             "backoff_seconds": body.backoff_seconds,
@@ -36,10 +38,11 @@ def task_assign(call: Call) -> Reply:
             "depends_on": [str(parent) for parent in body.depends_on] or None,
             "on_parent_failure": body.on_parent_failure,
         },
-        repeatable=bool(key or body.job_id),
+        repeatable=True,
     )
     call.notes["jobId"] = row["job_id"]
-    return Reply({"jobId": row["job_id"], "queued": row["queued"], "status": row["status"]})
+    queued = row["queued"] or row["job_id"] == fresh  # nobody else can have made a job with this id
+    return Reply({"jobId": row["job_id"], "queued": queued, "status": row["status"]})
 
 
 def _header_key(value: str | None) -> str | None:

@@ -3,6 +3,8 @@
 import base64
 import hmac
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from deploy.stage import ROOT
 from sidejob import auth, config
 from sidejob.call import Caller
 from sidejob.errors import Refused, Unavailable
@@ -228,6 +231,45 @@ def test_a_rotation_is_followed_at_once(project: Project) -> None:
     assert come(token(ANOTHER, "ES256", "two")).user_id == USER
     assert come(token(PRIVATE, "ES256", "one")).user_id == USER
     assert len(project.asked) == 2
+
+
+COMING = """if True:
+    import sys
+    from sidejob import auth
+    for token in sys.argv[1:]:
+        try:
+            came = auth.authenticated({"authorization": f"Bearer {token}"}, "user").user_id
+        except auth.Refused as refused:
+            came = refused.code
+        print(came, *{"cryptography"} & set(sys.modules))
+"""
+
+
+def test_public_keys_cost_nothing_before_the_first_of_them_and_all_tokens_are_good_after(
+    project: Project,
+) -> None:
+    """The project rotates from a secret to a key pair under a process that runs."""
+    project.keys(jwk(PRIVATE, "one"))
+    strange = token(PRIVATE, "ES256", "another")
+    coming = [token(), token(PRIVATE, "ES256", "one"), token(ANOTHER, "ES256", "one"), strange, token()]
+    ran = subprocess.run(
+        [sys.executable, "-c", COMING, *coming], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [line.split() for line in ran.stdout.splitlines()] == [
+        [USER],
+        [USER, "cryptography"],
+        ["invalid_token", "cryptography"],
+        ["invalid_token", "cryptography"],
+        [USER, "cryptography"],
+    ]
+
+
+def test_a_strange_key_id_loads_nothing_for_public_keys_where_there_are_none(project: Project) -> None:  # noqa: ARG001
+    coming = [token(), token(PRIVATE, "ES256", "one"), token()]
+    ran = subprocess.run(
+        [sys.executable, "-c", COMING, *coming], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == [USER, "invalid_token", USER]
 
 
 def test_the_public_key_is_no_hs256_secret(project: Project) -> None:

@@ -6,7 +6,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -20,6 +19,7 @@ import httpx
 import jwt
 import pytest
 
+from deploy.stage import serving
 from sidejob import history
 from sidejob.call import Call, Caller, Stream
 from sidejob.database import Database
@@ -249,15 +249,11 @@ def alone(stack: Stack, staged: dict[str, Path], tmp_path: Path) -> Iterator[Alo
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     names = ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_JWT_SECRET")
-    command = [
-        str(Path(sys.executable).parent / "functions-framework"), "--target", "job_events",
-        "--signature-type", "http", "--source", "main.py", "--host", "127.0.0.1", "--port", str(port),
-    ]  # fmt: skip
     environment = {"PATH": os.environ["PATH"], **{name: stack.env[name] for name in names}}
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command,
+            serving(staged["job-events"], "job_events", port),
             cwd=staged["job-events"],
             env=environment,
             stdout=output,

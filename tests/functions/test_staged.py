@@ -21,6 +21,7 @@ from deploy.stage import (
     fingerprint,
     functions_in_repository,
     needs_secret_key,
+    serving,
     stage,
     target,
 )
@@ -74,7 +75,8 @@ def test_a_function_loads_no_package_at_its_start(
 def test_the_first_request_loads_only_what_it_needs(
     staged: dict[str, Path], function: str, pydantic: bool
 ) -> None:
-    """No other web framework, no official client, no HTTP/2 and no command line, though all are installed."""
+    """No other web framework, no official client, no HTTP/2, no command line, though all are installed, and
+    nothing for public keys where tokens have a secret."""
     script = f"""if True:
         import os, sys, functions_framework
         app = functions_framework.create_app({target(function)!r}, "main.py", "http")
@@ -96,7 +98,16 @@ def test_the_first_request_loads_only_what_it_needs(
     assert status == "503", "as far as the database, which is not there"
     assert {"flask", "httpx", "jwt"} <= set(loaded)
     assert ("pydantic" in loaded) == pydantic
-    assert not {"starlette", "supabase", "playwright", "h2", "rich", "pygments", "requests"} & set(loaded)
+    assert not {
+        "starlette",
+        "supabase",
+        "playwright",
+        "h2",
+        "rich",
+        "pygments",
+        "requests",
+        "cryptography",
+    } & set(loaded)
 
 
 def test_only_functions_with_a_body_ship_pydantic(staged: dict[str, Path]) -> None:
@@ -231,11 +242,7 @@ def started(python: Path, folder: Path, function: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = python.parent / "functions-framework"
-    command = [
-        str(server), "--source", str(folder / "main.py"), "--target", target(function),
-        "--signature-type", "http", "--host", "127.0.0.1", "--port", str(port),
-    ]  # fmt: skip
+    command = serving(folder, target(function), port, python)
     log = folder.parent / f"{function}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

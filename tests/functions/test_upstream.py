@@ -5,10 +5,11 @@ import datetime
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from cryptography import x509
@@ -19,23 +20,30 @@ from cryptography.x509.oid import NameOID
 from sidejob import config, upstream
 from sidejob.database import Database
 from sidejob.errors import CODES, Refused, Unavailable, from_upstream
+from tests.functions.conftest import USER, Load, bearer
+
+Answer = tuple[int, object] | None  # a status and what goes out as JSON
 
 
 class Project:
-    """Answers with what the test has lined up, the last of it for ever; None hangs up without an answer."""
+    """Answers with what the test has lined up, or makes of the request's body; the last of it for ever.
+    None hangs up without an answer."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[int, object] | None] = []
+        self.answers: list[Answer | Callable[[bytes], Answer]] = []
         self.seen: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
         project = self
 
-        class Answer(BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                project.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
                 project.seen.append({name.lower(): value for name, value in self.headers.items()})
                 answer = project.answers.pop(0) if len(project.answers) > 1 else project.answers[0]
+                if callable(answer):
+                    answer = answer(project.bodies[-1])
                 if answer is None:
                     self.close_connection = True
                     return
@@ -50,7 +58,7 @@ class Project:
             def log_message(self, *_: object) -> None:
                 """Quiet."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
 
     @contextlib.contextmanager
@@ -94,6 +102,29 @@ def test_a_claim_is_never_tried_again(project: Project, bad: tuple[int, object] 
         DATABASE.call("claim_one_job", {})
     assert unavailable.value.code == "database_unavailable"
     assert len(project.seen) == 1
+
+
+@pytest.mark.parametrize("lost", [(503, {}), None])
+def test_an_enqueue_whose_answer_was_lost_goes_again_and_makes_one_job(
+    project: Project, load: Load, lost: tuple[int, object] | None
+) -> None:
+    """As when the server closes a kept connection under the request: nobody knows whether it was heard."""
+
+    def found(body: bytes) -> tuple[int, object]:
+        return 200, {"job_id": json.loads(body)["job_id"], "queued": False, "status": "queued"}
+
+    project.answers = [lost, found]
+    answer = load("task-assign").post("/", json={"type": "t"}, headers=bearer())
+    first, second = (json.loads(body) for body in project.bodies)
+    assert first == second
+    assert answer.json == {"jobId": first["job_id"], "queued": True, "status": "queued"}
+    assert str(UUID(first["job_id"])) == first["job_id"]
+
+
+def test_an_enqueue_that_finds_an_earlier_job_did_not_queue_it(project: Project, load: Load) -> None:
+    project.answers = [(200, {"job_id": USER, "queued": False, "status": "running"})]
+    answer = load("task-assign").post("/", json={"type": "t", "uniqueSeconds": 60}, headers=bearer())
+    assert answer.json == {"jobId": USER, "queued": False, "status": "running"}
 
 
 def test_a_second_failure_is_final(project: Project) -> None:

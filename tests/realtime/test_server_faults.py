@@ -122,7 +122,7 @@ def test_channels_that_wait_for_the_database_join_anew_after_it_was_gone(own: Ow
 
 
 def test_without_a_database_public_topics_work_and_the_others_come_back_with_it(own: Own, name: str) -> None:
-    server, realtime = own()
+    server, realtime = own(REALTIME_MAX_DATABASE_MS="500")
     server.kill()
     database = urlsplit(realtime.stack.env["SUPABASE_DB_URL"])
     with Line(database.port or 5432) as line:

@@ -97,6 +97,22 @@ def test_there_is_no_sql_outside_of_the_migrations(folder: str) -> None:
     assert not wrong
 
 
+def test_the_secret_key_is_read_in_one_place() -> None:
+    """`sidejob.config` takes it from the environment; what is done with it stands in `sidejob.secret_key`."""
+    nodes = [
+        (path.relative_to(ROOT).as_posix(), node)
+        for folder in ("sidejob", "functions", "worker")
+        for path in sources(folder)
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    named = {
+        path for path, node in nodes if isinstance(node, ast.Constant) and node.value == "SUPABASE_SECRET_KEY"
+    }
+    read = {path for path, node in nodes if isinstance(node, ast.Attribute) and node.attr == "secret_key"}
+    assert read == {"sidejob/secret_key.py"}
+    assert named == {"sidejob/secret_key.py", "sidejob/config.py"}
+
+
 def test_supabase_is_no_package() -> None:
     """A package of that name in the repository would hide the official client."""
     assert not list((ROOT / "supabase").rglob("__init__.py"))
