@@ -5,8 +5,10 @@ so a bearer beginning `sb_` counts as absent. Any other wrong credential is fina
 """
 
 import re
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from sidejob import config, secret_key, upstream
@@ -15,12 +17,16 @@ from sidejob.errors import Refused, Unavailable
 from sidejob.imports import pyjwt
 from sidejob.signing_keys import SigningKeys, fetched
 
+if TYPE_CHECKING:
+    from jwt import PyJWK
+
 Who = Literal["user", "user or secret", "anybody"]
 
 PROJECT_KEYS = ("anon", "service_role")  # roles of the legacy keys, which are signed tokens of nobody
 
 LEEWAY_SECONDS = 30  # as PostgREST allows (docs/references/auth.rst)
 AUDIENCE = "authenticated"
+KEPT_TOKENS = 1000  # verified ones, about a kilobyte each
 
 _BEARER = re.compile(r"\s*bearer\s+(\S+)\s*", re.IGNORECASE)
 _keys = SigningKeys(fetched)
@@ -61,31 +67,43 @@ def _refused(code: str, message: str = "", *, hint: str | None = None, cause: st
 
 def _user(token: str, before_asking: Callable[[], None]) -> Caller:
     settings = config.settings()
-    jwt = pyjwt(asymmetric=settings.jwt_secret is None)
+    header = _header(token)
+    # The header only chooses among our own keys. Which algorithm is allowed belongs to the key.
+    key: PyJWK | str | None = settings.jwt_secret
+    if header.get("alg") != "HS256":
+        key = _keys.find(str(header.get("kid")))
+        if key is None:
+            raise _refused("invalid_token", cause="unknown key id")
+    elif key is None:
+        before_asking()
+        return _user_by_asking(token)
+    claims = _claims(token, key, settings.jwt_issuer)
+    if int(claims["exp"]) <= time.time() - LEEWAY_SECONDS:  # since it was verified
+        raise _expired()
+    return _caller(claims, token)
+
+
+# What follows is the same for the same arguments but for the time, so it is done once a token: it is a sixth
+# of a request. What raises is not kept.
+@lru_cache(maxsize=KEPT_TOKENS)
+def _header(token: str) -> Mapping[str, Any]:
+    jwt = pyjwt(asymmetric=config.settings().jwt_secret is None)
     try:
-        header = jwt.get_unverified_header(token)
+        header: Mapping[str, Any] = jwt.get_unverified_header(token)
+        return header
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise _refused("invalid_token", cause=type(error).__name__) from error
-    # The header only chooses among our own keys. Which algorithm is allowed belongs to the key.
-    if header.get("alg") == "HS256":
-        if settings.jwt_secret is None:
-            before_asking()
-            return _user_by_asking(token)
-        return _caller(_claims(token, settings.jwt_secret, "HS256"), token)
-    key = _keys.find(str(header.get("kid")))
-    if key is None:
-        raise _refused("invalid_token", cause="unknown key id")
-    return _caller(_claims(token, key.key, key.algorithm_name), token)
 
 
-def _claims(token: str, key: Any, algorithm: str) -> dict[str, Any]:
+@lru_cache(maxsize=KEPT_TOKENS)
+def _claims(token: str, key: "PyJWK | str", issuer: str | None) -> Mapping[str, Any]:
     jwt = pyjwt()
-    issuer = config.settings().jwt_issuer
+    proof, algorithm = (key, "HS256") if isinstance(key, str) else (key.key, key.algorithm_name)
     required = ["exp", "sub", "aud", *(["iss"] if issuer else [])]
     try:
-        claims: dict[str, Any] = jwt.decode(
+        claims: Mapping[str, Any] = jwt.decode(
             token,
-            key,
+            proof,
             algorithms=[algorithm],
             audience=AUDIENCE,
             issuer=issuer,
@@ -94,13 +112,17 @@ def _claims(token: str, key: Any, algorithm: str) -> dict[str, Any]:
         )
         return claims
     except jwt.ExpiredSignatureError as error:
-        raise _refused("invalid_token", "The access token has expired. Refresh the session.") from error
+        raise _expired() from error
     except jwt.MissingRequiredClaimError as error:  # the signature was right
         if jwt.decode(token, options={"verify_signature": False}).get("role") in PROJECT_KEYS:
             raise _project_key() from error
         raise _refused("invalid_token", cause=str(error)) from error
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _refused("invalid_token", cause=type(error).__name__) from error
+
+
+def _expired() -> Refused:
+    return _refused("invalid_token", "The access token has expired. Refresh the session.")
 
 
 def _project_key() -> Refused:

@@ -1,8 +1,10 @@
-"""Requests to the Supabase project: one pooled client, made at the first request and shared by all threads.
+"""Requests to the Supabase project: one pool of connections, made at the first request, for all threads.
 
-Nothing of a caller is ever set on the client: headers go with each request.
+It is httpx's transport, without a client above it: no cookie of one caller's answer is kept for the next, no
+redirect is followed, neither .netrc nor a proxy sees a token. Headers go with each request.
 """
 
+import contextlib
 import os
 import random
 import ssl
@@ -23,13 +25,15 @@ POOL_SIZE = 16  # connections; as many as THREADS
 KEEP_ALIVE_SECONDS = 30  # less than the project keeps them: one that is closed under a request loses it
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 
+HEADERS = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": "sidejob"}
+
 _lock = threading.Lock()
-_shared: "httpx.Client | None" = None
+_shared: "httpx.HTTPTransport | None" = None
 
 
-def _client() -> "httpx.Client":
-    """The process's client, made at the first request."""
-    global _shared  # noqa: PLW0603  one client a process is the point
+def _transport() -> "httpx.HTTPTransport":
+    """The process's connections."""
+    global _shared  # noqa: PLW0603  one pool a process is the point
     with _lock:
         if _shared is None:
             # Its HTTP/2 and its command line in colours, which it loads wherever they are installed, are a
@@ -37,12 +41,8 @@ def _client() -> "httpx.Client":
             with absent("h2", "httpx._main"):
                 import httpx
 
-                _shared = httpx.Client(
-                    limits=httpx.Limits(max_connections=POOL_SIZE, keepalive_expiry=KEEP_ALIVE_SECONDS),
-                    verify=_trust(),
-                    trust_env=False,  # neither .netrc nor a proxy may see tokens
-                    follow_redirects=False,
-                )
+                limits = httpx.Limits(max_connections=POOL_SIZE, keepalive_expiry=KEEP_ALIVE_SECONDS)
+                _shared = httpx.HTTPTransport(verify=_trust(), trust_env=False, limits=limits)
         return _shared
 
 
@@ -79,19 +79,23 @@ def send(
     A connection that could not be made is tried again in any case: nothing was sent.
     Raises Unavailable; an answer of any status is returned.
     """
-    client = _client()
+    transport = _transport()
     import httpx
 
+    patience = httpx.Timeout(timeout_seconds, connect=2, pool=2).as_dict()
     for last in (False, True):
+        request = httpx.Request(
+            method,
+            url,
+            headers={**HEADERS, **headers},
+            params=params,
+            json=json,
+            extensions={"timeout": patience},
+        )
         try:
-            response = client.request(
-                method,
-                url,
-                headers=headers,
-                params=params,
-                json=json,
-                timeout=httpx.Timeout(timeout_seconds, connect=2, pool=2),
-            )
+            response = transport.handle_request(request)
+            with contextlib.closing(response):
+                response.read()
         except httpx.ReadTimeout as error:
             code = "database_timeout" if service == "database" else f"{service}_unavailable"
             raise Unavailable(code, cause="no answer in time") from error

@@ -272,6 +272,34 @@ def test_a_strange_key_id_loads_nothing_for_public_keys_where_there_are_none(pro
     assert ran.stdout.split() == [USER, "invalid_token", USER]
 
 
+def test_a_token_that_was_good_is_refused_when_its_time_is_over(
+    project: Project, environment: pytest.MonkeyPatch
+) -> None:
+    project.keys(jwk(PRIVATE, "one"))
+    for good in (token(), token(PRIVATE, "ES256", "one")):
+        assert come(good).user_id == USER
+        with environment.context() as later:
+            later.setattr(time, "time", lambda now=time.time: now() + 1200)
+            assert "expired" in refused(401, "invalid_token", lambda good=good: come(good)).message  # type: ignore[misc]
+        assert come(good).user_id == USER
+
+
+def test_a_token_that_was_good_is_refused_when_its_key_is_withdrawn(
+    project: Project, environment: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    environment.setattr(auth, "_keys", SigningKeys(fetched, lambda: now[0]))
+    project.keys(jwk(PRIVATE, "one"))
+    good = token(PRIVATE, "ES256", "one")
+    assert come(good).user_id == come(good).user_id == USER
+    project.keys(jwk(ANOTHER, "one"))
+    now[0] += FRESH_SECONDS
+    refused(401, "invalid_token", lambda: come(good))
+    project.keys()
+    now[0] += FRESH_SECONDS
+    refused(401, "invalid_token", lambda: come(token(ANOTHER, "ES256", "one")))
+
+
 def test_the_public_key_is_no_hs256_secret(project: Project) -> None:
     """The old confusion: sign with the public key's text, and say HS256."""
     project.keys(jwk(PRIVATE, "one"))

@@ -33,6 +33,7 @@ class Project:
         self.answers: list[Answer | Callable[[bytes], Answer]] = []
         self.seen: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
+        self.more: dict[str, str] = {}  # headers of every answer
         project = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,6 +51,8 @@ class Project:
                 data = json.dumps(answer[1]).encode()
                 self.send_response(answer[0])
                 self.send_header("Content-Length", str(len(data)))
+                for name, value in project.more.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
 
@@ -164,6 +167,22 @@ def test_an_answer_of_another_shape_is_502(project: Project, body: object) -> No
     with pytest.raises(Unavailable) as unavailable:
         DATABASE.call_for_row("start_job", {})
     assert (unavailable.value.code, unavailable.value.status) == ("database_error", 502)
+
+
+def test_what_the_project_sets_for_one_caller_the_next_does_not_send(project: Project) -> None:
+    project.more = {"Set-Cookie": "session=of-the-first; Path=/"}
+    project.answers = [(200, [])]
+    for _ in range(2):
+        DATABASE.rows("jobs", {})
+    assert not any("cookie" in seen for seen in project.seen)
+
+
+def test_a_redirect_is_not_followed(project: Project) -> None:
+    project.more = {"Location": "/elsewhere"}
+    project.answers = [(307, {})]
+    with pytest.raises(Unavailable):
+        DATABASE.rows("jobs", {})
+    assert len(project.seen) == 1
 
 
 def test_callers_on_many_threads_never_get_each_others_token(project: Project) -> None:
