@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from local import credentials, migrations
 from local.layout import Layout
 from local.setup import REPOSITORY
 from local.suite import free_layout, processes_for
-from sidejob import upstream
 from tests.end_to_end.own_stack import OwnStack
 from tests.stack import Stack
 
@@ -144,14 +142,6 @@ def test_a_browser_may_call_rest_auth_and_storage(stack: Stack) -> None:
         assert answer.headers["access-control-allow-origin"] == "*"
         assert answer.headers["access-control-allow-headers"] == asked
         assert "POST" in answer.headers["access-control-allow-methods"]
-
-
-def test_an_idle_connection_is_kept_for_longer_than_any_function_uses_it(stack: Stack) -> None:
-    """Else one is closed, now and then, under the request that comes on it."""
-    headers = {"apikey": stack.env["SUPABASE_PUBLISHABLE_KEY"]}
-    answer = httpx.get(f"{stack.env['SUPABASE_URL']}/rest/v1/jobs", headers=headers, trust_env=False)
-    (seconds,) = re.findall(r"timeout=(\d+)", answer.headers["keep-alive"])
-    assert int(seconds) >= 2 * upstream.KEEP_ALIVE_SECONDS
 
 
 def test_an_unknown_function_is_404_in_the_envelope_and_keeps_the_request_id(stack: Stack) -> None:

@@ -1,5 +1,6 @@
-"""A request that comes many times at once is one request: everybody hears of the same job."""
+"""A request that comes many times at once is one request: everybody hears of the same job. And none is lost."""
 
+import re
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sidejob import upstream
 from tests.functions.test_job_flow import assign, claim, lease, status
 from tests.stack import Person, Stack, done
 
@@ -108,3 +110,12 @@ def test_one_claim_at_once_gives_one_lease(member: Person, worker: Person, execu
         for answer in at_once(lambda _: worker.post("task-claim", {"executorId": executor}))
     ]
     assert Counter(job is None for job in answers) == {False: 1, True: AT_ONCE - 1}
+
+
+def test_an_idle_connection_is_kept_for_longer_than_any_function_uses_it(
+    stack: Stack, member: Person
+) -> None:
+    """Else one is closed, now and then, under the request that comes on it."""
+    answer = member.rest("GET", "jobs", limit="1")
+    (seconds,) = re.findall(r"timeout=(\d+)", answer.headers["keep-alive"])
+    assert int(seconds) >= 2 * upstream.KEEP_ALIVE_SECONDS
