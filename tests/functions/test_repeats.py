@@ -1,4 +1,4 @@
-"""A request that comes many times at once is one request: everybody hears of the same job. And none is lost."""
+"""A request that comes many times at once is one request: everybody hears of the same job. None is lost."""
 
 import re
 import uuid
@@ -112,9 +112,7 @@ def test_one_claim_at_once_gives_one_lease(member: Person, worker: Person, execu
     assert Counter(job is None for job in answers) == {False: 1, True: AT_ONCE - 1}
 
 
-def test_an_idle_connection_is_kept_for_longer_than_any_function_uses_it(
-    stack: Stack, member: Person
-) -> None:
+def test_an_idle_connection_is_kept_for_longer_than_any_function_uses_it(member: Person) -> None:
     """Else one is closed, now and then, under the request that comes on it."""
     answer = member.rest("GET", "jobs", limit="1")
     (seconds,) = re.findall(r"timeout=(\d+)", answer.headers["keep-alive"])
