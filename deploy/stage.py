@@ -159,16 +159,15 @@ def _read_imports(file: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _files_of(name: str) -> Iterator[Path]:
+@cache
+def _files_of(name: str) -> tuple[Path, ...]:
     """The files that importing this name of `sidejob` runs: the module and the packages above it."""
     parts = name.split(".")
     if parts[0] != "sidejob":
-        return
-    for depth in range(1, len(parts) + 1):
-        base = ROOT.joinpath(*parts[:depth])
-        for path in (base / "__init__.py", base.with_suffix(".py")):
-            if path.is_file():
-                yield path
+        return ()
+    bases = [ROOT.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    paths = (path for base in bases for path in (base / "__init__.py", base.with_suffix(".py")))
+    return tuple(path for path in paths if path.is_file())
 
 
 def requirements(main: Path) -> str:

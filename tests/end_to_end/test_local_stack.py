@@ -309,3 +309,12 @@ def test_a_killed_stack_leaves_no_process_and_comes_back_with_all_it_had(own: Ow
     for role in ("anon", "authenticated", "service_role"):
         assert own.sql(f"select has_table_privilege('{role}', 'public.revoked', 'select')") == [(False,)]
     assert own.ask("GET", "rest/v1/revoked").status_code == 403
+
+
+def test_a_reset_leaves_no_process_no_data_and_no_key(own: OwnStack) -> None:
+    url = own.layout.url
+    assert own.run("reset").returncode == 0
+    assert own.run("status").returncode == 1
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, trust_env=False)
+    assert {path.name for path in own.layout.home.iterdir()} == {"lock"}
