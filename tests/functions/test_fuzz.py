@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 
 from deploy.stage import ROOT
 from sidejob.openapi.operations import COLLAB, FUNCTIONS
-from tests.stack import Person, Stack
+from tests.stack import Person
 
 # Not `positive_data_acceptance`: what one field demands of another (`backoffMaxSeconds` of `backoffSeconds`, a key of an
 # earlier request's payload) no schema can say.
@@ -32,20 +32,20 @@ CHECKS = ",".join(
     )
 )  # fmt: skip
 ALL_PHASES = "examples,coverage,fuzzing,stateful"
-SIGNED_IN = {"DEMO": "member", "WORKER2": "worker"}
+CALLERS = ["member", "worker", "owner", "nobody"]
 
 
-def schemathesis(
-    stack: Stack, who: str, folder: Path, *, paths: str, phases: str, examples: int, seed: int
-) -> None:
+def schemathesis(person: Person, folder: Path, *, paths: str, phases: str, examples: int, seed: int) -> None:
     """Runs it as anybody would, and fails with what it says."""
-    base = stack.env["SUPABASE_URL"]
+    env = person.stack.env
+    base = env["SUPABASE_URL"]
     if paths.startswith("^/api/collab"):
-        base = stack.env["COLLAB_URL"].removesuffix("/api/collab")
+        base = env["COLLAB_URL"].removesuffix("/api/collab")
+    headers = [word for name, value in person.headers.items() for word in ("--header", f"{name}: {value}")]
     program = Path(sys.executable).with_name("schemathesis")
     command = [
         str(program), "--no-color", "run", str(ROOT / "docs" / "openapi.json"), "--url", base,
-        "--header", f"Authorization: Bearer {stack.sign_in(who).token}", "--include-path-regex", paths,
+        *headers, "--include-path-regex", paths,
         "--exclude-path-regex", "job-events$", "--checks", CHECKS, "--phases", phases, "--max-examples", str(examples),
         "--seed", str(seed), "--request-timeout", "20", "--suppress-health-check", "all", "--workers", "2",
     ]  # fmt: skip
@@ -54,24 +54,24 @@ def schemathesis(
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
 
 
-def test_schemathesis_finds_nothing_in_the_functions(stack: Stack, tmp_path: Path) -> None:
-    schemathesis(stack, "DEMO", tmp_path, paths="^/functions/", phases="fuzzing", examples=2, seed=8)
+def test_schemathesis_finds_nothing_in_the_functions(member: Person, tmp_path: Path) -> None:
+    schemathesis(member, tmp_path, paths="^/functions/", phases="fuzzing", examples=2, seed=8)
 
 
-def test_schemathesis_finds_nothing_in_collab(stack: Stack, tmp_path: Path) -> None:
-    schemathesis(
-        stack, "WORKER2", tmp_path, paths="^/api/collab/(task|job)", phases="coverage", examples=1, seed=8
-    )
+def test_schemathesis_finds_nothing_in_collab(worker: Person, tmp_path: Path) -> None:
+    schemathesis(worker, tmp_path, paths="^/api/collab/(task|job)", phases="coverage", examples=1, seed=8)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("who", SIGNED_IN)
+@pytest.mark.parametrize("who", CALLERS)
 @pytest.mark.parametrize("paths", ["^/functions/", "^/api/collab/"])
 def test_schemathesis_finds_nothing_in_a_long_run(
-    stack: Stack, tmp_path: Path, who: str, paths: str, seed: int
+    request: pytest.FixtureRequest, tmp_path: Path, who: str, paths: str, seed: int
 ) -> None:
-    schemathesis(stack, who, tmp_path, paths=paths, phases=ALL_PHASES, examples=100, seed=seed)
+    schemathesis(
+        request.getfixturevalue(who), tmp_path, paths=paths, phases=ALL_PHASES, examples=100, seed=seed
+    )
 
 
 @contextmanager
@@ -209,7 +209,7 @@ def test_no_query_body_or_header_gets_an_answer_that_is_not_documented(member: P
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("who", SIGNED_IN.values())
+@pytest.mark.parametrize("who", CALLERS)
 @pytest.mark.parametrize("of", [reading, writing])
 def test_nor_do_thousands(request: pytest.FixtureRequest, who: str, of: Any) -> None:
     MANY(of(request.getfixturevalue(who)))()
