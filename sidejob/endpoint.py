@@ -3,7 +3,8 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import wraps
 
 from flask import Request, Response
@@ -71,27 +72,60 @@ def _body(request: Request) -> tuple[bytes, str]:
     """
     if not request.content_length and "Transfer-Encoding" not in request.headers:
         return b"", ""
-    watch = threading.Timer(BODY_SECONDS, _hang_up, [request.environ.get("gunicorn.socket")])
-    watch.daemon = True
-    watch.start()
     kept = bytearray()
     seen = 0
     try:
-        while chunk := request.stream.read(64 * 1024):
-            seen += len(chunk)
-            if seen <= BODY_LIMIT:
-                kept += chunk
-            elif seen > DRAIN_LIMIT:
-                break
+        with _patience.with_body_of(request.environ.get("gunicorn.socket")):
+            while chunk := request.stream.read(64 * 1024):
+                seen += len(chunk)
+                if seen <= BODY_LIMIT:
+                    kept += chunk
+                elif seen > DRAIN_LIMIT:
+                    break
     except Exception:  # noqa: BLE001  werkzeug's or gunicorn's word for a body that broke off or is no HTTP
         return b"", "request_timeout"
-    finally:
-        watch.cancel()
     return (bytes(kept), "") if seen <= BODY_LIMIT else (b"", "body_too_large")
 
 
-def _hang_up(connection: socket.socket | None) -> None:
-    """Ends the reading in the other thread; what it answers can still be written."""
-    if connection is not None:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RD)
+class Patience:
+    """Ends the reading of bodies that take too long; what is answered can still be written.
+
+    One thread watches over all of them: to start one for each would be a tenth of a request. It begins with
+    the first body, and need not be told of the others: what comes while it sleeps is due after it wakes.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._due: dict[socket.socket, float] = {}  # the oldest first
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def with_body_of(self, connection: socket.socket | None) -> Iterator[None]:
+        if connection is None:  # no socket, as in a test
+            yield
+            return
+        with self._lock:
+            self._due[connection] = time.monotonic() + self._seconds
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._due.pop(connection, None)
+
+    def _watch(self) -> None:
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                for connection in [each for each, due in self._due.items() if due <= now]:
+                    del self._due[connection]
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RD)
+                pause = next(iter(self._due.values()), now + self._seconds) - now
+            time.sleep(pause)
+
+
+_patience = Patience(BODY_SECONDS)

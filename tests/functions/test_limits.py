@@ -139,17 +139,32 @@ def test_a_url_over_8_kib_is_414(load: Load, function: str) -> None:
 def test_a_body_that_stops_halfway_is_408_and_frees_its_thread(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(endpoint, "_patience", endpoint.Patience(0.05))
+    client = load("task-assign")
+    for _ in range(3):
+        ours, theirs = socket.socketpair()
+        with ours, theirs, theirs.makefile("rb") as reading:
+            ours.sendall(b'{"type":')
+            response = client.post(
+                "/",
+                headers={**bearer(), "Content-Type": "application/json"},
+                environ_overrides={"CONTENT_LENGTH": "100", "wsgi.input": reading, "gunicorn.socket": theirs},
+            )
+        envelope(response, 408, "request_timeout")
+        assert response.headers["Connection"] == "close"
+
+
+def test_a_body_that_came_in_time_leaves_its_connection_alone() -> None:
+    patience = endpoint.Patience(0.05)
     ours, theirs = socket.socketpair()
-    with ours, theirs, theirs.makefile("rb") as reading:
-        ours.sendall(b'{"type":')
-        response = load("task-assign").post(
-            "/",
-            headers={**bearer(), "Content-Type": "application/json"},
-            environ_overrides={"CONTENT_LENGTH": "100", "wsgi.input": reading, "gunicorn.socket": theirs},
-        )
-    envelope(response, 408, "request_timeout")
-    assert response.headers["Connection"] == "close"
+    late, watched = socket.socketpair()
+    with ours, theirs, late, watched:
+        with patience.with_body_of(theirs):
+            pass
+        with patience.with_body_of(watched):
+            assert watched.recv(1) == b"", "ended by then"
+        ours.sendall(b"x")
+        assert theirs.recv(1) == b"x"
 
 
 @pytest.mark.parametrize(
