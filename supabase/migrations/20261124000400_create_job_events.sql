@@ -5,7 +5,7 @@
 -- (pg_snapshot_xmin(pg_current_snapshot())) and so never skips an event that is committed late.
 
 create table public.job_events (
-  id bigint primary key generated always as identity,
+  id bigint generated always as identity,
   job_id uuid not null,        -- no foreign key: it would cost each transition more than it guards
   workspace_id uuid not null,
   seq int not null,
@@ -14,11 +14,11 @@ create table public.job_events (
   payload jsonb not null default '{}',
   tx xid8 not null default pg_current_xact_id(),
   created_at timestamptz not null default clock_timestamp(),
+  constraint job_events_of_job primary key (job_id, seq),  -- what came after seq?
   constraint event_type_is_known check (event_type in ('job.queued', 'job.claimed', 'job.started', 'job.progress', 'job.retry_scheduled',
     'job.released', 'job.lease_expired', 'job.succeeded', 'job.failed', 'job.cancelled', 'job.dead_lettered'))
 );
-create unique index job_events_of_job on public.job_events (job_id, seq);  -- what came after seq?
-create index job_events_in_order on public.job_events (tx, id);            -- what did a reader of everything not see yet?
+create index job_events_in_order on public.job_events (tx, id);  -- what did a reader of everything not see yet?
 
 alter table public.job_events enable row level security;
 revoke all on public.job_events from public, anon, authenticated, service_role;
@@ -66,33 +66,37 @@ begin
   end if;
   return new;
 end $$;
-revoke execute on function sidejob.step_event from public;
 
-create function sidejob.write_event() returns trigger
+-- Each step of the counter is an event. The join is a full one, though both sides have the same rows, since Postgres can make that
+-- only by hashing or merging: for the plan of a statement of one row it would choose a nested loop, and keep it for one of 1,000.
+create function sidejob.record_moves() returns trigger
 language plpgsql security definer set search_path = '' as $$
-declare
-  detail jsonb := coalesce(new.last_detail, '{}');
 begin
-  if new.last_event = 'job.dead_lettered' then
+  if tg_op = 'INSERT' then
     insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
-    values (new.id, new.workspace_id, new.event_seq - 1, 'job.failed', new.attempts, detail);
-    insert into public.dead_letters (job_id, workspace_id, reason, error, payload)
-    values (new.id, new.workspace_id, new.last_detail ->> 'reason', new.error, new.payload);
-  elsif new.last_event = 'job.started' and new.last_detail is not null then
-    insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
-    values (new.id, new.workspace_id, new.event_seq - 1, 'job.claimed', new.attempts, detail),
-           (new.id, new.workspace_id, new.event_seq, 'job.started', new.attempts, '{}');
+    select n.id, n.workspace_id, n.event_seq, n.last_event, n.attempts, coalesce(n.last_detail, '{}') from now_jobs n;
     return null;
   end if;
   insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
-  values (new.id, new.workspace_id, new.event_seq, new.last_event, new.attempts, detail);
+  select s.id, s.workspace_id, s.seq,
+         case when s.seq = s.event_seq then s.last_event when s.last_event = 'job.dead_lettered' then 'job.failed' else 'job.claimed' end,
+         s.attempts,
+         case when s.seq = s.event_seq and s.last_event = 'job.started' then '{}' else coalesce(s.last_detail, '{}') end
+    from (select n.id, n.workspace_id, n.event_seq, n.last_event, n.last_detail, n.attempts, generate_series(w.event_seq + 1, n.event_seq) as seq
+            from now_jobs n full join was_jobs w on w.id = n.id) as s;
+  if exists (select from now_jobs n where n.status = 'failed') then
+    insert into public.dead_letters (job_id, workspace_id, reason, error, payload)
+    select n.id, n.workspace_id, n.last_detail ->> 'reason', n.error, n.payload
+      from now_jobs n full join was_jobs w on w.id = n.id where n.status = 'failed' and w.status is distinct from n.status;
+  end if;
   return null;
 end $$;
-revoke execute on function sidejob.write_event from public;
+revoke execute on function sidejob.step_event, sidejob.record_moves from public;
 
 create trigger jobs_step_first before insert on public.jobs for each row execute function sidejob.step_event();
 create trigger jobs_step before update of status on public.jobs for each row
   when (old.status is distinct from new.status) execute function sidejob.step_event();
-create trigger jobs_write_first after insert on public.jobs for each row execute function sidejob.write_event();
-create trigger jobs_write after update on public.jobs for each row
-  when (old.event_seq <> new.event_seq) execute function sidejob.write_event();  -- no column list: a progress report steps the counter itself
+create trigger jobs_record_new after insert on public.jobs referencing new table as now_jobs
+  for each statement execute function sidejob.record_moves();
+create trigger jobs_record_moved after update on public.jobs referencing old table as was_jobs new table as now_jobs
+  for each statement execute function sidejob.record_moves();

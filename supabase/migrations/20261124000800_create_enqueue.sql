@@ -2,7 +2,7 @@
 
 -- One request for a job, with its defaults filled in.
 create type sidejob.request as (
-  id uuid, type text, payload jsonb, executor_id text, priority int, max_attempts int, backoff_seconds int, backoff_max_seconds int,
+  job_id uuid, type text, payload jsonb, executor_id text, priority int, max_attempts int, backoff_seconds int, backoff_max_seconds int,
   run_at timestamptz, idempotency_key text, trace_id text, unique_seconds int, depends_on uuid[], on_parent_failure text, blocked_by int
 );
 
@@ -19,12 +19,36 @@ create index unique_requests_until on sidejob.unique_requests (until);  -- which
 alter table sidejob.unique_requests enable row level security;
 revoke all on sidejob.unique_requests from public, anon, authenticated, service_role;
 
+-- A list of objects could not be read: which value is wrong? shape: null as the type whose fields they are. Raises SJ100 that names it.
+create function sidejob.refuse_misfit(name text, list jsonb, shape anyelement, hint text) returns void
+language plpgsql set search_path = '' as $$
+declare
+  given record;
+begin
+  for given in
+    select item.place - 1 as place, field.key, field.value
+      from jsonb_array_elements(list) with ordinality as item (value, place)
+      left join lateral jsonb_each(case jsonb_typeof(item.value) when 'object' then item.value end) as field on true
+     where field.key is not null or jsonb_typeof(item.value) <> 'object'
+  loop
+    if given.key is null then
+      perform sidejob.refuse('SJ100', format('%s[%s]: must be an object', name, given.place), hint);
+    end if;
+    begin
+      perform jsonb_populate_record(shape, jsonb_build_object(given.key, given.value));
+    exception when data_exception then
+      perform sidejob.refuse('SJ100', format('%s[%s].%s: %s', name, given.place, given.key, sqlerrm), hint);
+    end;
+  end loop;
+end $$;
+
 -- Writes jobs, and finds those that were there before: one answer a request, in order.
 -- Raises SJ301 the key or id stands for another request, SJ302 the id is taken elsewhere.
 create function sidejob.write_jobs(home uuid, requests sidejob.request[]) returns table (job_id uuid, queued boolean, status text)
 language plpgsql set search_path = '' as $$
 #variable_conflict use_column
 declare
+  me uuid := auth.uid();
   fresh uuid[];
   request sidejob.request;
   first public.jobs;
@@ -32,31 +56,31 @@ begin
   with written as (
     insert into public.jobs (id, workspace_id, type, payload, executor_id, priority, max_attempts, backoff_seconds, backoff_max_seconds, blocked_by,
       next_run_at, idempotency_key, created_by, trace_id)
-    select r.id, home, r.type, r.payload, r.executor_id,
+    select r.job_id, home, r.type, r.payload, r.executor_id,
            least(greatest(r.priority, -1), 10),  -- a huge one breaks the constraint, which names it, and no cast
-           r.max_attempts, r.backoff_seconds, r.backoff_max_seconds, coalesce(r.blocked_by, 0), greatest(r.run_at, now()), r.idempotency_key, auth.uid(), r.trace_id
+           r.max_attempts, r.backoff_seconds, r.backoff_max_seconds, coalesce(r.blocked_by, 0), greatest(r.run_at, now()), r.idempotency_key, me, r.trace_id
       from unnest(requests) as r
     on conflict do nothing returning id)
   select array_agg(w.id) into fresh from written w;
 
   if cardinality(fresh) = cardinality(requests) then
-    return query select r.id, true, 'queued' from unnest(requests) as r;
+    return query select r.job_id, true, 'queued' from unnest(requests) as r;
     return;
   end if;
   foreach request in array requests loop
-    if request.id = any (fresh) then
-      fresh := array_remove(fresh, request.id);  -- should it come twice, the second is a repeat
-      return query select request.id, true, 'queued';
+    if request.job_id = any (fresh) then
+      fresh := array_remove(fresh, request.job_id);  -- should it come twice, the second is a repeat
+      return query select request.job_id, true, 'queued';
       continue;
     end if;
     select * into first from public.jobs j
-     where j.id = request.id or (j.workspace_id = home and j.idempotency_key = request.idempotency_key)
-     order by j.id = request.id desc limit 1;
+     where j.id = request.job_id or (j.workspace_id = home and j.idempotency_key = request.idempotency_key)
+     order by j.id = request.job_id desc limit 1;
     if first.workspace_id is distinct from home then
       perform sidejob.refuse('SJ302', 'job_id: this id is taken', 'Make a new random UUID.');
     elsif (first.type, first.payload, first.executor_id) is distinct from (request.type, request.payload, request.executor_id) then
       perform sidejob.refuse('SJ301',
-        case when first.id = request.id then 'job_id' else 'idempotency_key' end || ': it already stands for a job with another type, payload or executor_id',
+        case when first.id = request.job_id then 'job_id' else 'idempotency_key' end || ': it already stands for a job with another type, payload or executor_id',
         'Send the first request again unchanged, or choose a new key.');
     end if;
     return query select first.id, false, first.status;
@@ -74,7 +98,7 @@ declare
   taken record;
 begin
   loop
-    insert into sidejob.unique_requests values (home, print, request.id, ends) on conflict do nothing;
+    insert into sidejob.unique_requests values (home, print, request.job_id, ends) on conflict do nothing;
     if found then
       return null;
     end if;
@@ -83,7 +107,7 @@ begin
     if taken.until > clock_timestamp() and exists (select from public.jobs j where j.id = taken.job_id and j.status not in ('failed', 'cancelled')) then
       return taken.job_id;
     end if;
-    update sidejob.unique_requests u set job_id = request.id, until = ends where u.workspace_id = home and u.fingerprint = print;
+    update sidejob.unique_requests u set job_id = request.job_id, until = ends where u.workspace_id = home and u.fingerprint = print;
     return null;
   end loop;
 end $$;
@@ -95,14 +119,14 @@ language plpgsql set search_path = '' as $$
 declare
   parents record;
 begin
-  request.id := coalesce(request.id, gen_random_uuid());
+  request.job_id := coalesce(request.job_id, gen_random_uuid());
   if request.unique_seconds not between 1 and 31536000 then
     perform sidejob.refuse('SJ100', 'unique_seconds: must be 1 to 31536000', 'For one job ever, send an idempotency_key.');
   end if;
   if request.on_parent_failure not in ('cancel', 'run') then
     perform sidejob.refuse('SJ100', 'on_parent_failure: must be cancel or run', 'cancel is the default.');
   end if;
-  if request.id = any (request.depends_on) then
+  if request.job_id = any (request.depends_on) then
     perform sidejob.refuse('SJ100', 'depends_on: a job cannot wait for itself', 'Leave its own id out.');
   end if;
   if cardinality(request.depends_on) > 0 then
@@ -110,7 +134,7 @@ begin
     request.blocked_by := parents.open;
   end if;
   if request.unique_seconds is not null and not exists (  -- the same id or key is the same job, window or not
-    select from public.jobs j where j.id = request.id or (j.workspace_id = home and j.idempotency_key = request.idempotency_key))
+    select from public.jobs j where j.id = request.job_id or (j.workspace_id = home and j.idempotency_key = request.idempotency_key))
   then
     write_job.job_id := sidejob.take_window(home, request);
     if write_job.job_id is not null then
@@ -180,15 +204,20 @@ begin
     perform sidejob.refuse('SJ100', format('jobs[%s]%s: %s', unknown.place - 1, coalesce('.' || nullif(unknown.name, ''), ''),
       case unknown.name when '' then 'must be an object' else 'there is no such argument' end), 'A job takes the arguments of enqueue_job.');
   end if;
-  select array_agg(row(coalesce(j.job_id, gen_random_uuid()), j.type, coalesce(j.payload, '{}'), coalesce(j.executor_id, 'default'), coalesce(j.priority, 0),
-           coalesce(j.max_attempts, 3), coalesce(j.backoff_seconds, 5), coalesce(j.backoff_max_seconds, 3600), j.run_at, j.idempotency_key, j.trace_id,
-           j.unique_seconds, j.depends_on, coalesce(j.on_parent_failure, 'cancel'), 0)::sidejob.request order by j.place)
-    into requests
-    from rows from (jsonb_to_recordset(enqueue_jobs.jobs) as (
-           type text, payload jsonb, executor_id text, priority int, max_attempts int, run_at timestamptz, idempotency_key text, job_id uuid, trace_id text,
-           backoff_seconds int, backoff_max_seconds int, unique_seconds int, depends_on uuid[], on_parent_failure text)) with ordinality as j
-           (type, payload, executor_id, priority, max_attempts, run_at, idempotency_key, job_id, trace_id, backoff_seconds, backoff_max_seconds,
-            unique_seconds, depends_on, on_parent_failure, place);
+  begin
+    select array_agg(row(coalesce(j.job_id, gen_random_uuid()), j.type, coalesce(j.payload, '{}'), coalesce(j.executor_id, 'default'), coalesce(j.priority, 0),
+             coalesce(j.max_attempts, 3), coalesce(j.backoff_seconds, 5), coalesce(j.backoff_max_seconds, 3600), j.run_at, j.idempotency_key, j.trace_id,
+             j.unique_seconds, j.depends_on, coalesce(j.on_parent_failure, 'cancel'), 0)::sidejob.request order by j.place)
+      into requests
+      from rows from (jsonb_to_recordset(enqueue_jobs.jobs) as (
+             type text, payload jsonb, executor_id text, priority int, max_attempts int, run_at timestamptz, idempotency_key text, job_id uuid, trace_id text,
+             backoff_seconds int, backoff_max_seconds int, unique_seconds int, depends_on uuid[], on_parent_failure text)) with ordinality as j
+             (type, payload, executor_id, priority, max_attempts, run_at, idempotency_key, job_id, trace_id, backoff_seconds, backoff_max_seconds,
+              unique_seconds, depends_on, on_parent_failure, place);
+  exception when data_exception then
+    perform sidejob.refuse_misfit('jobs', enqueue_jobs.jobs, null::sidejob.request, 'A job takes the arguments of enqueue_job.');
+    raise;
+  end;
   if not exists (select from unnest(requests) as r where r.depends_on is not null or r.unique_seconds is not null) then
     return query select * from sidejob.write_jobs(home, requests);
     return;
@@ -238,6 +267,6 @@ begin
   end if;
 end $$;
 
-revoke execute on function sidejob.write_jobs, sidejob.take_window, sidejob.write_job from public;
+revoke execute on function sidejob.refuse_misfit, sidejob.write_jobs, sidejob.take_window, sidejob.write_job from public;
 revoke execute on function public.enqueue_job, public.enqueue_jobs, public.cancel_job from public, anon, authenticated, service_role;
 grant execute on function public.enqueue_job, public.enqueue_jobs, public.cancel_job to authenticated, service_role;

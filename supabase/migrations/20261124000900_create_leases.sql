@@ -3,8 +3,13 @@
 -- Functions with plan_cache_mode keep one plan for all calls: to plan their statements anew cost more than to run them.
 -- The end of a lease in time only allows a sweep to take the job away: until one does, its holder may still renew and finish.
 
+-- These two stand in statements of many rows, so they have a body that is put in their place, which a search_path of their own would prevent.
 create function sidejob.hash_lease(token text) returns bytea
-language sql immutable strict set search_path = '' as $$ select sha256(convert_to(token, 'UTF8')) $$;
+language sql stable return sha256(convert_to(token, 'UTF8'));
+
+-- Seconds before the next attempt: the base, doubled for each attempt after the first, up to the cap; the upper half of it at random.
+create function sidejob.retry_delay(attempt int, base int, cap int) returns interval
+language sql volatile return make_interval(secs => least(cap, base * 2 ^ least(attempt - 1, 24)) * (1 + random()) / 2);
 
 create function sidejob.refuse_unknown_job() returns void
 language plpgsql set search_path = '' as $$
@@ -35,12 +40,6 @@ begin
   end if;
 end $$;
 
--- Seconds before the next attempt: the base, doubled for each attempt after the first, up to the cap; the upper half of it at random.
-create function sidejob.retry_delay(attempt int, base int, cap int) returns interval
-language sql volatile set search_path = '' as $$
-  select make_interval(secs => least(cap, base * 2 ^ least(attempt - 1, 24)) * (1 + random()) / 2)
-$$;
-
 -- What a claim answers: the job, and once only the token of its lease.
 create type public.claimed_job as (
   id uuid, workspace_id uuid, type text, status text, executor_id text, worker_id text, agent_id text, priority smallint, payload jsonb, error jsonb,
@@ -60,6 +59,8 @@ language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan'
 #variable_conflict use_column
 declare
   ts timestamptz := clock_timestamp();  -- a variable, since a volatile call could be no bound of an index range
+  me uuid := auth.uid();
+  detail jsonb := jsonb_build_object('worker_id', take_due.worker_id, 'agent_id', claim.agent_id, 'lease_owner', me);
   first_type text := coalesce(claim.type_prefix, '');
   last_type text := coalesce(claim.type_prefix, '') || '~';
   level smallint := 32767;
@@ -94,11 +95,11 @@ begin
          order by j.next_run_at, j.id limit wanted for update skip locked),
       taken as (
         update public.jobs j set status = case when claim.start then 'running' else 'assigned' end, attempts = j.attempts + 1,
-               worker_id = take_due.worker_id, agent_id = claim.agent_id, lease_owner = auth.uid(), lease_hash = sidejob.hash_lease(due.token),
+               worker_id = take_due.worker_id, agent_id = claim.agent_id, lease_owner = me, lease_hash = sidejob.hash_lease(due.token),
                lease_until = ts + make_interval(secs => claim.lease_seconds), updated_at = ts, progress = null,
                started_at = case when claim.start then ts end,
                last_event = case when claim.start then 'job.started' else 'job.claimed' end,
-               last_detail = jsonb_build_object('worker_id', take_due.worker_id, 'agent_id', claim.agent_id, 'lease_owner', auth.uid())
+               last_detail = detail
           from due where j.id = due.id
         returning j.*, due.token)
       select t.id, t.workspace_id, t.type, t.status, t.executor_id, t.worker_id, t.agent_id, t.priority, t.payload, t.error,
@@ -333,7 +334,8 @@ language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan'
 #variable_conflict use_column
 declare
   ts timestamptz := clock_timestamp();
-  mine uuid[] := array(select m.workspace_id from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker');
+  me uuid := auth.uid();
+  mine uuid[] := array(select m.workspace_id from public.workspace_members m where m.user_id = me and m.role = 'worker');
   said record;
 begin
   select bool_or(r.ok is null) as nothing, bool_or(jsonb_typeof(r.artifacts) <> 'array') as no_list, bool_or(r.artifacts <> '[]') as artifacts,
@@ -348,27 +350,31 @@ begin
   end if;
   return query
   with held as materialized (
-    select j.*, r.ok, r.result, r.error, coalesce(r.artifacts, '[]') as artifacts, r.retry_at, coalesce(r.give_up, false) as give_up
+    select r.*, j.*
       -- In order, so that two reporters cannot wait for each other. Each row is looked up by itself: a join would leave it to the
       -- statistics of the tables, which a queue that was just filled does not have, whether jobs is read from end to end.
-      from (select * from unnest(reports) order by job_id) as r cross join lateral (
-        select j.id, j.workspace_id, j.status, j.attempts, j.attempts - j.released as used, j.max_attempts, j.backoff_seconds, j.backoff_max_seconds,
+      from (select * from unnest(reports) with ordinality
+              as given (job_id, attempt, lease_token, ok, result, error, artifacts, retry_at, give_up, place) order by given.job_id) as r
+      left join lateral (
+        select j.id, j.status, j.attempts - j.released as used, j.max_attempts, j.backoff_seconds, j.backoff_max_seconds,
                j.result as old_result, j.error as old_error, j.last_event
           from public.jobs j
-         where j.id = r.job_id and j.lease_owner = auth.uid() and j.workspace_id = any (mine)
+         where j.id = r.job_id and j.lease_owner = me and j.workspace_id = any (mine)
            and ((j.attempts = r.attempt and j.lease_hash = sidejob.hash_lease(r.lease_token))
              or (r.attempt is null and r.lease_token is null and not exists (
                select from public.job_events e where e.job_id = j.id and e.event_type = 'job.claimed' and e.attempt < j.attempts
-                  and e.payload ->> 'lease_owner' = auth.uid()::text)))
-           for update) as j),
-  outcome as materialized (
+                  and e.payload ->> 'lease_owner' = me::text)))
+           for update) as j on true),
+  judged as materialized (
     select h.*,
-           case when h.status not in ('assigned', 'running') then null
-                when h.ok then 'succeeded'
-                when h.give_up or h.used >= h.max_attempts then 'failed'
-                else 'queued' end as next,
-           greatest(ts, coalesce(h.retry_at, ts + sidejob.retry_delay(h.used, h.backoff_seconds, h.backoff_max_seconds))) as run_at
+           case when h.status in ('assigned', 'running') then
+             case when h.ok then 'succeeded' when h.give_up or h.used >= h.max_attempts then 'failed' else 'queued' end end as next
       from held h),
+  outcome as materialized (
+    select o.*,
+           case o.next when 'queued' then
+             greatest(ts, coalesce(o.retry_at, ts + sidejob.retry_delay(o.used, o.backoff_seconds, o.backoff_max_seconds))) end as run_at
+      from judged o),
   moved as (
     update public.jobs j
        set status = o.next, updated_at = ts, lease_until = null,
@@ -376,24 +382,22 @@ begin
            error = case o.next when 'succeeded' then null else o.error end,
            finished_at = case o.next when 'queued' then null else ts end,
            started_at = case o.next when 'queued' then null else j.started_at end,
-           next_run_at = case o.next when 'queued' then o.run_at else j.next_run_at end,
+           next_run_at = coalesce(o.run_at, j.next_run_at),
            last_event = case o.next when 'succeeded' then 'job.succeeded' when 'queued' then 'job.retry_scheduled' else 'job.dead_lettered' end,
            last_detail = case o.next
-             when 'succeeded' then jsonb_build_object('artifacts', jsonb_array_length(o.artifacts))
+             when 'succeeded' then jsonb_build_object('artifacts', coalesce(jsonb_array_length(o.artifacts), 0))
              when 'queued' then jsonb_build_object('error', o.error, 'next_run_at', o.run_at)
              else jsonb_build_object('reason', case when o.give_up then 'gave_up' else 'attempts_exhausted' end, 'error', o.error) end
       from outcome o where j.id = o.id and o.next is not null)
-  select r.job_id, r.attempt, coalesce(o.next, case  -- this very attempt has ended: the same report again, or another one too late?
+  select o.job_id, o.attempt, coalesce(o.next, case  -- this very attempt has ended: the same report again, or another one too late?
            when o.ok and o.status = 'succeeded' and o.old_result is not distinct from o.result then o.status
            when not o.ok and o.last_event in ('job.retry_scheduled', 'job.dead_lettered') and o.old_error is not distinct from o.error then o.status end)
-    from unnest(reports) with ordinality as r (job_id, attempt, lease_token, ok, result, error, artifacts, retry_at, give_up, place)
-    left join outcome o on o.id = r.job_id
-   order by r.place;
+    from outcome o order by o.place;
   if said.artifacts then  -- of what has succeeded just now; a row that the worker inserted itself is brought up to date
     insert into public.artifacts (job_id, workspace_id, attempt, name, mime, size, sha256, bucket, path, width, height)
     select j.id, j.workspace_id, j.attempts, a.name, coalesce(a.mime, 'application/octet-stream'), a.size, a.sha256,
            coalesce(a.bucket, 'artifacts'), a.path, a.width, a.height
-      from unnest(reports) as r join public.jobs j on j.id = r.job_id and j.lease_owner = auth.uid() and j.status = 'succeeded' and j.finished_at = ts
+      from unnest(reports) as r join public.jobs j on j.id = r.job_id and j.lease_owner = me and j.status = 'succeeded' and j.finished_at = ts
      cross join lateral jsonb_to_recordset(r.artifacts)
         as a (name text, mime text, size bigint, sha256 text, bucket text, path text, width int, height int)
     on conflict on constraint artifact_name_once_an_attempt do update
@@ -424,6 +428,9 @@ begin
     perform sidejob.refuse('SJ100', 'reports: must be a list of 1 to 1000', 'Send more in several calls.');
   end if;
   return (select array_agg(r) from jsonb_populate_recordset(null::sidejob.report, reports) as r);
+exception when data_exception then
+  perform sidejob.refuse_misfit('reports', reports, null::sidejob.report, 'A report has the arguments of finish_job.');
+  raise;
 end $$;
 
 -- Ends many attempts at once. Answers in the order of the reports, and a status of null means lease_lost: that report changed nothing,

@@ -120,7 +120,7 @@ begin
   else
     select count(*) filter (where w.event_seq < n.event_seq),
            bool_or(n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= ts and (w.status <> 'queued' or w.blocked_by > 0))
-      into moved, freed from now_jobs n join was_jobs w on w.id = n.id;
+      into moved, freed from now_jobs n full join was_jobs w on w.id = n.id;  -- full as in record_moves
   end if;
   if moved between 1 and 20 then
     begin
@@ -158,7 +158,7 @@ language sql security definer set search_path = '' as $$
 $$;
 revoke execute on function sidejob.announce, sidejob.broadcast from public;
 
-create trigger jobs_announce_new after insert on public.jobs referencing new table as now_jobs
+create trigger jobs_tell_new after insert on public.jobs referencing new table as now_jobs
   for each statement execute function sidejob.announce();
-create trigger jobs_announce_moved after update on public.jobs referencing old table as was_jobs new table as now_jobs
+create trigger jobs_tell_moved after update on public.jobs referencing old table as was_jobs new table as now_jobs
   for each statement execute function sidejob.announce();

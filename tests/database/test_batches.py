@@ -83,6 +83,9 @@ def test_artifacts_of_a_batch_are_recorded_with_their_jobs(workspace: Workspace)
             [{"job_id": str(uuid.UUID(int=1)), "ok": True}] * 2,
             "job_id: each job may be reported once in a call",
         ),
+        ([{"job_id": "one", "ok": True}], 'reports[0].job_id: invalid input syntax for type uuid: "one"'),
+        ([{"ok": True}, {"ok": "maybe"}], 'reports[1].ok: invalid input syntax for type boolean: "maybe"'),
+        ([1], "reports[0]: must be an object"),
     ],
 )
 def test_a_wrong_batch_is_refused_whole(workspace: Workspace, reports: list[Row], message: str) -> None:

@@ -86,6 +86,26 @@ def test_an_item_that_is_wrong_is_named_and_nothing_is_written(
     )
     assert workspace.worker.rpc("claim_one_job") == []
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("priority", 1.5, 'invalid input syntax for type integer: "1.5"'),
+        ("priority", 10**12, 'value "1000000000000" is out of range for type integer'),
+        ("max_attempts", "x", 'invalid input syntax for type integer: "x"'),
+        ("run_at", "soon", 'invalid input syntax for type timestamp with time zone: "soon"'),
+        ("run_at", "2026-02-30", 'date/time field value out of range: "2026-02-30"'),
+        ("job_id", "one", 'invalid input syntax for type uuid: "one"'),
+        ("depends_on", "one", ""),  # each version of Postgres says something else
+    ],
+)
+def test_a_value_of_a_list_that_cannot_be_read_is_named(
+    workspace: Workspace, field: str, value: object, said: str
+) -> None:
+    jobs = [{"type": "test.job"}, {"type": "test.job", field: value}]
+    state, message = refusal(lambda: workspace.member.rpc("enqueue_jobs", jobs=jobs))
+    assert state == "SJ100"
+    assert message.startswith(f"jobs[1].{field}: {said}")
+
 
 def test_one_that_breaks_a_constraint_takes_the_others_with_it(workspace: Workspace) -> None:
     with pytest.raises(psycopg.errors.CheckViolation) as error:
