@@ -139,6 +139,7 @@ def function(env: Mapping[str, str], name: str, port: int, folder: Path) -> Prog
         "SUPABASE_PUBLISHABLE_KEY": env["SUPABASE_PUBLISHABLE_KEY"],
         "SUPABASE_JWT_SECRET": env["SUPABASE_JWT_SECRET"],
         "THREADS": "16",
+        "FORWARDED_ALLOW_IPS": "",  # else gunicorn takes SCRIPT_NAME from anybody on this machine
     }
     limits = ("RATE_PER_SECOND", "STREAMS_PER_CALLER", "STREAMS_PER_INSTANCE")
     environment |= {name: os.environ[name] for name in limits if name in os.environ}

@@ -108,7 +108,9 @@ const requestIdOf = (given) => (/^[\w.:+/=-]{8,128}$/.test(given ?? "") ? given 
 
 // Longer than any client keeps an idle connection: one that is closed under a request loses it. Hosted projects keep theirs as long.
 const KEEP_ALIVE_MS = 75_000;
-const gateway = http.createServer({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
+// Other upgrades than to a WebSocket are offers that a server may pass over: Java's client makes one of HTTP/2 in each request.
+const shouldUpgradeCallback = ({ headers }) => headers.upgrade?.toLowerCase() === "websocket";
+const gateway = http.createServer({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS, shouldUpgradeCallback }, (request, response) => {
   const requestId = requestIdOf(request.headers["x-request-id"]);
   request.headers["x-request-id"] = requestId;
   if (request.url.startsWith("/functions/v1/")) return functions(request, response, requestId);

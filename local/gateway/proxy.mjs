@@ -4,7 +4,8 @@ import { connect } from "node:net";
 import { settings } from "./settings.mjs";
 import { crossOrigin } from "./cors.mjs";
 
-const HOP = new Set(["connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"]);
+// What concerns one connection alone. `expect`, too: whoever sent it has had his 100 from here.
+const HOP = new Set(["connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"]);
 // gunicorn closes a connection that was idle for 2 seconds; one that is let go before cannot be lost under a request.
 const agent = new http.Agent({ keepAlive: true, maxSockets: 256, timeout: 1000 });
 
@@ -36,7 +37,8 @@ function forward(request, response, requestId, port, path, down) {
   const length = Number(request.headers["content-length"] ?? 0);
   if (length > settings.functionBytes)
     return envelope(response, 413, "payload_too_large", `A request body holds at most ${settings.functionBytes} bytes.`, requestId, { connection: "close" });
-  const headers = Object.fromEntries(Object.entries(request.headers).filter(([name]) => !HOP.has(name)));
+  // As nginx, no name with an underscore: to the server behind, SCRIPT_NAME would be its own variable.
+  const headers = Object.fromEntries(Object.entries(request.headers).filter(([name]) => !HOP.has(name) && !name.includes("_")));
   Object.assign(headers, {
     "x-request-id": requestId,
     "x-forwarded-host": request.headers.host ?? "",
