@@ -9,6 +9,7 @@ bug, and costs an attempt.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -38,6 +39,14 @@ class Error:
 
     def as_json(self) -> dict[str, Any]:
         return {**self.details, "code": self.code, "message": self.message}
+
+
+class Verdict(Enum):
+    """What the code of a failure says about another attempt."""
+
+    RETRY = "retry"
+    RETRY_ONCE = "retry once"
+    GIVE_UP = "give up"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,11 @@ from pydantic import BaseModel
 from deploy.stage import functions_in_repository
 from local.realtime.settings import Settings as RealtimeSettings
 from sidejob.errors import CODES, UPSTREAM
-from worker.browser.faults import VERDICTS, Verdict
+from worker.browser.faults import VERDICTS, invalid
 from worker.browser.kinds import KINDS
 from worker.browser.options.content import ContentOptions
 from worker.browser.options.page import PageOptions
 from worker.browser.options.pdf import Paper, PdfOptions
-from worker.browser.options.reading import read
 from worker.browser.options.screenshot import ScreenshotOptions
 from worker.browser.schema import SCHEMA as BROWSER_SCHEMA
 from worker.browser.work import Kind
@@ -36,8 +35,9 @@ from worker.figma.options import (
     Select,
     TokensOptions,
 )
-from worker.figma.options import read as read_figma
 from worker.figma.schema import SCHEMA as FIGMA_SCHEMA
+from worker.handlers import Verdict
+from worker.payloads import read
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -216,7 +216,7 @@ def test_the_examples_of_browser_jobs_fit_the_schema_and_the_worker(kind: Kind[A
     jobs = [json.loads(line) for line in re.findall(r'^\{"type": .*\}$', text, re.MULTILINE)]
     (job,) = [job for job in jobs if job["type"] == f"browser.{kind.action}"]
     jsonschema.validate(job, BROWSER_SCHEMA)
-    read(kind.model, job["payload"])
+    read(kind.model, job["payload"], invalid)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**job, "payload": {**job["payload"], "colour": 1}}, BROWSER_SCHEMA)
 
@@ -281,7 +281,7 @@ def test_the_examples_of_figma_jobs_fit_the_schema_and_the_worker(job_type: str)
     assert examples
     for job in examples:
         jsonschema.validate(job, FIGMA_SCHEMA)
-        read_figma(FIGMA_KINDS[job_type][0], job["payload"])
+        read(FIGMA_KINDS[job_type][0], job["payload"], figma.invalid)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**job, "payload": {**job["payload"], "colour": 1}}, FIGMA_SCHEMA)
 
@@ -296,5 +296,5 @@ def test_every_failure_of_a_figma_job_is_documented_with_its_verdict() -> None:
     for codes, again, _ in table("figma.md", "code", "tried again"):
         documented |= dict.fromkeys(codes.split(", "), again)
     assert documented == {
-        code: "no" if verdict is figma.Verdict.GIVE_UP else "yes" for code, verdict in figma.VERDICTS.items()
+        code: "no" if verdict is Verdict.GIVE_UP else "yes" for code, verdict in figma.VERDICTS.items()
     }

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from worker.browser.faults import Fault
-from worker.browser.options.reading import read
+from worker.browser.faults import Fault, invalid
 from worker.browser.options.screenshot import ScreenshotOptions
+from worker.payloads import read
 
 URL = "https://example.com"
 
@@ -82,7 +82,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 )
 def test_a_wrong_payload_is_refused_by_the_name_of_its_field(payload: dict[str, Any], field: str) -> None:
     with pytest.raises(Fault) as caught:
-        read(ScreenshotOptions, payload)
+        read(ScreenshotOptions, payload, invalid)
     assert caught.value.code == "invalid_payload"
     assert caught.value.details == {"field": field}
     assert caught.value.message.startswith(f"{field}: ")
@@ -90,7 +90,9 @@ def test_a_wrong_payload_is_refused_by_the_name_of_its_field(payload: dict[str, 
 
 def test_an_error_does_not_repeat_what_was_sent() -> None:
     with pytest.raises(Fault) as caught:
-        read(ScreenshotOptions, {"url": URL, "httpAuth": {"username": "ann", "password": ["hunter2"]}})
+        read(
+            ScreenshotOptions, {"url": URL, "httpAuth": {"username": "ann", "password": ["hunter2"]}}, invalid
+        )
     assert "hunter2" not in str(caught.value)
 
 
@@ -98,6 +100,7 @@ def test_numbers_may_be_whole_where_they_may_be_broken() -> None:
     options = read(
         ScreenshotOptions,
         {"url": URL, "scaleFactor": 2, "clip": {"x": 0, "y": 0, "width": 10, "height": 1.5}},
+        invalid,
     )
     assert options.scale == 2
 
@@ -113,5 +116,5 @@ def test_numbers_may_be_whole_where_they_may_be_broken() -> None:
     ],
 )
 def test_fail_on_http_status_says_which(rule: Any, failing: set[int]) -> None:
-    options = read(ScreenshotOptions, {"url": URL, "failOnHttpStatus": rule})
+    options = read(ScreenshotOptions, {"url": URL, "failOnHttpStatus": rule}, invalid)
     assert {status for status in (200, 301, 404, 500, 503) if options.fails_on(status)} == failing

@@ -85,7 +85,7 @@ def start(member: Person, jobs: Jobs, site: Site, tmp_path: Path) -> Iterator[Ca
 async def test_a_screenshot_from_the_queue_to_the_signed_url(
     start: Callable[..., Process], jobs: Jobs, site: Site, member: Person
 ) -> None:
-    worker = start()
+    worker = start(BROWSER_FORCE_SUCCESS="true")
     job_id = jobs.ask(
         "browser.screenshot",
         {
@@ -101,7 +101,7 @@ async def test_a_screenshot_from_the_queue_to_the_signed_url(
     assert artifact["path"].endswith(f"/{job_id}/1/__.png")
     data = jobs.bytes_of(artifact["id"])
     assert (len(data), hashlib.sha256(data).hexdigest()) == (artifact["size"], artifact["sha256"])
-    assert row["result"]["action"] == "screenshot"
+    assert (row["result"]["action"], row["result"]["fallback"]) == ("screenshot", False)
     assert {"queueMs", "navigateMs", "captureMs", "uploadMs", "totalMs"} <= row["result"]["timings"].keys()
 
     refused = jobs.ask("browser.screenshot", {"url": "http://169.254.169.254/latest/meta-data/"})
@@ -114,11 +114,18 @@ async def test_a_screenshot_from_the_queue_to_the_signed_url(
         assert "sidejob_worker_browser_starts_total 1" in metrics
         assert (await http.get("/healthz")).status_code == 200
 
+    forced = jobs.ask("browser.screenshot", {"url": site.url("/status/404")})
+    told = (await jobs.until(forced, "succeeded", "failed"))["result"]
+    assert told["fallback"] is True, "what is no success does not look like one"
+    assert (told["error"]["code"], told["error"]["status"]) == ("http_status", 404)
+    (artifact,) = jobs.artifacts(forced)
+    assert (artifact["name"], artifact["width"], artifact["height"]) == ("fallback.png", 1, 1)
+
     worker.popen.send_signal(signal.SIGTERM)
     assert await worker.ended() == 0
     lines = worker.lines()
     assert len(lines) == len(worker.text().splitlines()), "every line is JSON"
-    assert {line["jobId"] for line in lines if line["message"] == "claimed"} == {job_id, refused}
+    assert {line["jobId"] for line in lines if line["message"] == "claimed"} == {job_id, refused, forced}
     env = member.stack.env
     secrets = [
         env["WORKER2_PASSWORD"],

@@ -15,9 +15,8 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page
 
 from worker.browser import images, scripts
-from worker.browser.faults import Fault
+from worker.browser.faults import Fault, invalid
 from worker.browser.options.page import Clip
-from worker.browser.options.reading import invalid
 from worker.browser.options.screenshot import PictureOptions, ScreenshotOptions
 from worker.browser.settling import present
 from worker.browser.visit import Visit

@@ -4,19 +4,11 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import Enum
 from typing import Any
 
 from playwright.async_api import Error as PlaywrightError
 
-from worker.handlers import Error, GiveUp, Job, Outcome, RetryLater
-
-
-class Verdict(Enum):
-    RETRY = "retry"
-    RETRY_ONCE = "retry once"
-    GIVE_UP = "give up"
-
+from worker.handlers import Error, GiveUp, Job, Outcome, RetryLater, Verdict
 
 VERDICTS: Mapping[str, Verdict] = {
     "invalid_payload": Verdict.GIVE_UP,
@@ -111,6 +103,12 @@ class Fault(Exception):
         if self.final or (VERDICTS[self.code] is Verdict.RETRY_ONCE and job.attempt > 1):
             return GiveUp(error)
         return RetryLater(error, after=self.retry_after)
+
+
+def invalid(path: str, reason: str) -> Fault:
+    """A field of the payload that is wrong."""
+    field = f"payload.{path}"
+    return Fault("invalid_payload", f"{field}: {reason}.", field=field)
 
 
 def of_driver(error: Exception) -> Fault | None:

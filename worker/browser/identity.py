@@ -6,8 +6,8 @@ from playwright.async_api import BrowserContext, Page
 from playwright.async_api import Error as PlaywrightError
 
 from worker.browser.engine import Engine
+from worker.browser.faults import invalid
 from worker.browser.options.page import PageOptions
-from worker.browser.options.reading import invalid
 from worker.browser.targets import Target
 
 _COOKIE_NAMES = {"http_only": "httpOnly", "same_site": "sameSite"}

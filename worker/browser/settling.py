@@ -10,9 +10,8 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from worker.browser import nuisances, scripts
 from worker.browser.budget import Budget
-from worker.browser.faults import Fault
+from worker.browser.faults import Fault, invalid
 from worker.browser.options.page import PageOptions
-from worker.browser.options.reading import invalid
 from worker.browser.watch import Watch
 
 WAIT_SECONDS = 30.0  # all waits together

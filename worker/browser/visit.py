@@ -15,9 +15,8 @@ from worker.browser import identity
 from worker.browser.budget import Budget
 from worker.browser.egress.proxy import Egress
 from worker.browser.engine import Engine
-from worker.browser.faults import Fault, of_driver, of_status
+from worker.browser.faults import Fault, invalid, of_driver, of_status
 from worker.browser.options.page import PageOptions
-from worker.browser.options.reading import invalid
 from worker.browser.settling import SLACK_SECONDS, Settling
 from worker.browser.shown import shown_url, storable
 from worker.browser.trace import Trace

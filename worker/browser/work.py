@@ -7,13 +7,13 @@ from typing import Any, Generic, TypeVar
 
 from worker.browser import images
 from worker.browser.budget import Budget
-from worker.browser.faults import Fault
+from worker.browser.faults import Fault, invalid
 from worker.browser.options.page import PageOptions
-from worker.browser.options.reading import read
 from worker.browser.shown import shown_url
 from worker.browser.trace import Trace
 from worker.browser.visit import Visit, Visitor
 from worker.handlers import Context, Done, File, GiveUp, Job, Outcome, RetryLater
+from worker.payloads import read
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class BrowserWork(Generic[Options]):
         trace = Trace(False, context.folder)
         crashes = _crashes(job)
         try:
-            options = read(self._kind.model, job.payload)
+            options = read(self._kind.model, job.payload, invalid)
             trace = Trace(options.trace, context.folder)
             return await self._perform(options, trace, alone=crashes >= _CRASHES_BEFORE_ALONE)
         except Fault as fault:

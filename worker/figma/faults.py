@@ -3,16 +3,9 @@
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from typing import Any
 
-from worker.handlers import Error, GiveUp, Outcome, Postpone, RetryLater
-
-
-class Verdict(Enum):
-    RETRY = "retry"
-    GIVE_UP = "give up"
-
+from worker.handlers import Error, GiveUp, Outcome, Postpone, RetryLater, Verdict
 
 VERDICTS: Mapping[str, Verdict] = {
     "invalid_payload": Verdict.GIVE_UP,

@@ -11,7 +11,7 @@ from worker.figma.client import Access, Api
 from worker.figma.comments import comments
 from worker.figma.download import Downloads
 from worker.figma.export import export
-from worker.figma.faults import Fault, RateLimited
+from worker.figma.faults import Fault, RateLimited, invalid
 from worker.figma.fills import fills
 from worker.figma.limiter import Limiter
 from worker.figma.options import (
@@ -21,11 +21,11 @@ from worker.figma.options import (
     FileOptions,
     FillsOptions,
     TokensOptions,
-    read,
 )
 from worker.figma.snapshot import snapshot
 from worker.figma.tokens import tokens
 from worker.handlers import Context, Done, Handler, Job, Outcome
+from worker.payloads import read
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Figma:
     def _handler(self, model: type[Options], work: Work[Options]) -> Handler:
         async def handle(job: Job, context: Context) -> Outcome:
             try:
-                options = read(model, job.payload)
+                options = read(model, job.payload, invalid)
                 self._admit(options.reference.key)
                 done = await work(options, job, context, self._api, self._downloads)
                 return Done(_storable(done.result), done.files)

@@ -1,18 +1,17 @@
 """What a Figma job may ask for: strict models in camelCase. No field is accepted that does nothing."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from fnmatch import translate
 from functools import lru_cache
 from string import Formatter
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, AwareDatetime, Field
 
-from worker.figma.faults import invalid
 from worker.figma.references import VERSION, FileReference, file_reference, node_id
+from worker.payloads import Model, Payload
 
 MOST_NODES = 1000
 MOST_RENDERS = 1000  # nodes × formats × scales: their rows and the result go through one body of 1 MiB
@@ -43,18 +42,7 @@ def _template(text: str) -> str:
     return text
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        alias_generator=to_camel,
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-    )
-
-
-class FigmaOptions(_Model):
+class FigmaOptions(Payload):
     """What all jobs on a file have."""
 
     file: FileText  # a key, or any pasted address
@@ -65,12 +53,8 @@ class FigmaOptions(_Model):
         found = file_reference(self.file)
         return FileReference(found.key, found.node_id, self.version or found.version)
 
-    def contradiction(self) -> tuple[str, str] | None:
-        """The field that does not go with the others, and why."""
-        return None
 
-
-class Select(_Model):
+class Select(Model):
     """Nodes by globs, case-sensitive; `*` stands for anything, slashes too. A list left out matches all."""
 
     pages: Globs = []
@@ -182,23 +166,6 @@ class CommentsOptions(FigmaOptions):
         return None
 
 
-Options = TypeVar("Options", bound=FigmaOptions)
-
-
-def read(model: type[Options], payload: Mapping[str, Any]) -> Options:
-    """Raises Fault `invalid_payload`, naming the first wrong field as `payload.scales.0`."""
-    try:
-        options = model.model_validate(dict(payload), by_alias=True, by_name=False)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        reason = "is not known" if first["type"] == "extra_forbidden" else _lower(first["msg"])
-        raise invalid(path[:200], reason) from None
-    if wrong := options.contradiction():
-        raise invalid(*wrong)
-    return options
-
-
 def instant(text: str) -> datetime:
     """A moment as Figma writes it, RFC 3339."""
     return datetime.fromisoformat(text)
@@ -213,8 +180,3 @@ def matches(name: str, globs: Sequence[str]) -> bool:
 def _pattern(glob: str) -> re.Pattern[str]:
     """By fnmatch, whose patterns never go back over a star: a hostile glob takes no longer than another."""
     return re.compile(translate(glob.replace("[", "[[]")))
-
-
-def _lower(sentence: str) -> str:
-    sentence = sentence.removeprefix("Value error, ")
-    return sentence[:1].lower() + sentence[1:]

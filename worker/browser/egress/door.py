@@ -120,26 +120,34 @@ class Door:
 
     async def _forward(self, request: http1.Request, browser: Streams, server: Streams) -> bool:
         """Whether both ends take another request."""
-        length_sent = request.body_bytes
         server[1].write(request.forwarded())
-        sending = asyncio.create_task(self._copy(browser[0], server[1], length_sent, sent=True))
-        try:
-            while (answer := http1.answer(await server[0].readuntil(b"\r\n\r\n"))).interim:
-                pass
-            length = answer.body(request.method)
-            stays = answer.stays and length != "rest"
-            head = answer.forwarded(stays)
-            self._count(received=len(head))
-            browser[1].write(head)
-            if length == "chunked":
-                await self._copy_chunks(server[0], browser[1])
-            else:
-                await self._copy(server[0], browser[1], None if length == "rest" else length)
-            await browser[1].drain()
-            return stays and sending.done()
+        if not request.body_bytes:
+            return await self._answer(request, browser[1], server[0])
+        body = self._copy(browser[0], server[1], request.body_bytes, sent=True)
+        sending = asyncio.create_task(body)
+        try:  # a server may answer before it has read everything
+            return await self._answer(request, browser[1], server[0]) and sending.done()
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+
+    async def _answer(
+        self, request: http1.Request, browser: asyncio.StreamWriter, server: asyncio.StreamReader
+    ) -> bool:
+        """Whether the server takes another request."""
+        while (answer := http1.answer(await server.readuntil(b"\r\n\r\n"))).interim:
+            pass
+        length = answer.body(request.method)
+        stays = answer.stays and length != "rest"
+        head = answer.forwarded(stays)
+        self._count(received=len(head))
+        browser.write(head)
+        if length == "chunked":
+            await self._copy_chunks(server, browser)
+        else:
+            await self._copy(server, browser, None if length == "rest" else length)
+        await browser.drain()
+        return stays
 
     async def _tunnel(self, request: http1.Request, browser: Streams) -> None:
         """TLS and WebSockets pass untouched."""

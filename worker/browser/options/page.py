@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
-from pydantic.alias_generators import to_camel
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from worker.payloads import Model, Payload
 
 Selector = Annotated[str, Field(min_length=1, max_length=1000)]
 Script = Annotated[str, Field(min_length=1, max_length=100_000)]
@@ -14,18 +15,6 @@ MOST = 50  # entries of a list
 _NOT_HEADERS = ("connection", "content-length", "host", "keep-alive", "proxy-authenticate",
                 "proxy-authorization",
                 "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "cookie")  # fmt: skip
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        alias_generator=to_camel,
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,  # what docs/browser.md says, for the JSON Schema
-    )
 
 
 class Viewport(Model):
@@ -125,7 +114,7 @@ class StorageState(Model):
     origins: list[StoredOrigin] = Field(default=[], max_length=50)
 
 
-class PageOptions(Model):
+class PageOptions(Payload):
     """How to load a page: shared by all browser jobs."""
 
     url: str | None = Field(default=None, max_length=2048)
@@ -235,7 +224,6 @@ class PageOptions(Model):
         return status in rule or f"{status // 100}xx" in rule
 
     def contradiction(self) -> tuple[str, str] | None:
-        """The field that does not go with the others, and why."""
         given = self.model_fields_set
         if (self.url is None) == (self.html is None):
             return "url", "give either url or html"

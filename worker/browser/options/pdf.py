@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from worker.browser.options.page import Model, PageOptions
+from worker.browser.options.page import PageOptions
 from worker.browser.options.screenshot import FILE_NAME
+from worker.payloads import Model
 
 # A number is CSS pixels; 96 of them are an inch.
 Length = (

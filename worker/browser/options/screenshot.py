@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from worker.browser.options.page import MOST, Clip, Model, PageOptions, Selector, Viewport
+from worker.browser.options.page import MOST, Clip, PageOptions, Selector, Viewport
+from worker.payloads import Model
 
 FILE_NAME = r"^[^/\\\x00-\x1f]+$"
 _ENDINGS = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",)}
