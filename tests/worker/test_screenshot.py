@@ -337,6 +337,23 @@ async def test_what_went_wrong_in_the_page_is_told(camera: Camera) -> None:
     assert shot.result["blockedRequests"] == {"total": 1, "hosts": ["127.0.0.1"]}
 
 
+NAMED = "<img name=images><form name=fonts></form><form name=title></form><form name=activeElement></form>"
+BROKEN = "<script>Array.prototype.filter = Promise.race = performance.getEntriesByType = () => { throw 1 }</script>"
+ROOTLESS = "<script>addEventListener('load', () => document.documentElement.remove())</script>"
+
+
+@pytest.mark.parametrize(
+    ("html", "colour"), [(NAMED, RED), (BROKEN, RED), (ROOTLESS, WHITE)], ids=["named", "broken", "rootless"]
+)
+@pytest.mark.parametrize("whole", [False, True], ids=["view", "page"])
+async def test_a_page_that_breaks_what_scripts_rely_on_is_shown(
+    camera: Camera, html: str, colour: tuple[int, ...], whole: bool
+) -> None:
+    html = f"<body style='margin: 0; background: red'>{html}<input autofocus>"
+    shot = await camera.shoot({"html": html, "fullPage": whole, "viewport": {"width": 300, "height": 200}})
+    assert (shot.at(250, 150), shot.size) == (colour, (300, 200))
+
+
 @pytest.mark.parametrize("page", ["/dialogs", "/popups"])
 async def test_dialogs_and_popups_do_not_disturb(camera: Camera, page: str) -> None:
     assert (await camera.shoot({"url": page})).at(50, 50) == RED

@@ -6,6 +6,7 @@ saves a third of a picture's time, nor WebP.
 
 import asyncio
 import base64
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page
 
 from worker.browser import images, scripts
+from worker.browser.asking import Answer, Box, ask
 from worker.browser.faults import Fault, invalid
 from worker.browser.options.page import Clip
 from worker.browser.options.screenshot import PictureOptions, ScreenshotOptions
@@ -36,6 +38,11 @@ class Picture:
     truncated: bool  # the page was larger than the picture may be
 
 
+class _Placed(Answer):
+    box: Box
+    page: Box
+
+
 @dataclass(frozen=True, slots=True)
 class _Area:
     """What to show of the page."""
@@ -48,9 +55,9 @@ class _Area:
 async def take(visit: Visit, job: ScreenshotOptions, wished: PictureOptions, patience: float) -> Picture:
     """`patience`: seconds to look for the selector's element. Raises Fault: `capture_failed`,
     `selector_not_found`, `page_too_large`, `invalid_payload`."""
-    area = await _area(visit.page, wished, visit.scale, patience)
+    area = await _area(visit, wished, patience)
     if job.mask:
-        wrong = await visit.page.evaluate(scripts.MASK, job.mask)
+        wrong = await ask(visit.page, scripts.MASK, int, job.mask)
         if wrong >= 0:
             raise invalid(f"mask.{wrong}", "is no CSS selector")
     data = await _shoot(visit, wished, area)
@@ -59,7 +66,8 @@ async def take(visit: Visit, job: ScreenshotOptions, wished: PictureOptions, pat
     return Picture(data, width, height, area.truncated)
 
 
-async def _area(page: Page, options: PictureOptions, scale: float, patience: float) -> _Area:
+async def _area(visit: Visit, options: PictureOptions, patience: float) -> _Area:
+    page, scale = visit.page, visit.scale
     longest = _LONGEST_SIDE[options.format] / scale
     view = page.viewport_size or {"width": 0, "height": 0}
     if not options.whole:
@@ -68,49 +76,60 @@ async def _area(page: Page, options: PictureOptions, scale: float, patience: flo
     if options.selector is not None:
         wished, whole = await _around(page, options, patience)
     else:
-        whole = await page.evaluate(scripts.DOCUMENT)
+        whole = await _whole(visit)
         if options.clip is None:
             return _full(options, whole, scale, longest)
         wished = options.clip
-        if wished.x >= whole["width"] or wished.y >= whole["height"]:
+        if wished.x >= whole.width or wished.y >= whole.height:
             raise invalid(
-                "clip", f"lies outside the page, which has {whole['width']} × {whole['height']} pixels"
+                "clip", f"lies outside the page, which has {whole.width:.0f} × {whole.height:.0f} pixels"
             )
     clip = _on_pixels(_inside(wished, whole), scale)
     _check_size(clip, scale, longest)
-    across = whole["x"] <= clip.x and clip.x + clip.width <= whole["x"] + view["width"]
-    down = whole["y"] <= clip.y and clip.y + clip.height <= whole["y"] + view["height"]
+    across = whole.x <= clip.x and clip.x + clip.width <= whole.x + view["width"]
+    down = whole.y <= clip.y and clip.y + clip.height <= whole.y + view["height"]
     return _Area(clip, in_view=across and down)
 
 
-def _full(options: PictureOptions, whole: dict[str, Any], scale: float, longest: float) -> _Area:
-    width = min(whole["width"], int(longest))
-    height = min(whole["height"], options.max_height, int(longest))
+async def _whole(visit: Visit) -> Box:
+    """The document, and where on it the view is."""
+    with contextlib.suppress(Fault):
+        box = await ask(visit.page, scripts.DOCUMENT, Box)
+        if box.width > 0 and box.height > 0:
+            return box
+    metrics = await (await visit.protocol()).send("Page.getLayoutMetrics")
+    view, content = metrics["cssLayoutViewport"], metrics["cssContentSize"]
+    width, height = max(view["clientWidth"], content["width"]), max(view["clientHeight"], content["height"])
+    return Box(x=view["pageX"], y=view["pageY"], width=width, height=height)
+
+
+def _full(options: PictureOptions, whole: Box, scale: float, longest: float) -> _Area:
+    width, height = min(whole.width, int(longest)), min(whole.height, options.max_height, int(longest))
     clip = Clip(x=0, y=0, width=width, height=height)
     _check_size(clip, scale, longest)
-    return _Area(clip, (width, height) != (whole["width"], whole["height"]), in_view=False)
+    return _Area(clip, (width, height) != (whole.width, whole.height), in_view=False)
 
 
-async def _around(page: Page, options: PictureOptions, patience: float) -> tuple[Clip, dict[str, Any]]:
+async def _around(page: Page, options: PictureOptions, patience: float) -> tuple[Clip, Box]:
     """The element with its margin, and the page."""
     element = await present(page, options.selector or "", "selector", patience)
-    found = await element.evaluate(scripts.ELEMENT)
-    box, margin = found["box"], options.padding
-    if box["width"] <= 0 or box["height"] <= 0:
+    found = await ask(element, scripts.ELEMENT, _Placed)
+    box, margin = found.box, options.padding
+    if box.width <= 0 or box.height <= 0:
         raise Fault(
             "selector_not_found", "payload.selector finds an element without size.", field="payload.selector"
         )
-    left, top = max(0.0, box["x"] - margin), max(0.0, box["y"] - margin)
-    right, bottom = box["x"] + box["width"] + margin, box["y"] + box["height"] + margin
+    left, top = max(0.0, box.x - margin), max(0.0, box.y - margin)
+    right, bottom = box.x + box.width + margin, box.y + box.height + margin
     if right <= 0 or bottom <= 0:
         raise Fault(
             "selector_not_found", "payload.selector finds an element off the page.", field="payload.selector"
         )
-    return Clip(x=left, y=top, width=right - left, height=bottom - top), found["page"]
+    return Clip(x=left, y=top, width=right - left, height=bottom - top), found.page
 
 
-def _inside(area: Clip, whole: dict[str, Any]) -> Clip:
-    width, height = min(area.width, whole["width"] - area.x), min(area.height, whole["height"] - area.y)
+def _inside(area: Clip, whole: Box) -> Clip:
+    width, height = min(area.width, whole.width - area.x), min(area.height, whole.height - area.y)
     return Clip(x=area.x, y=area.y, width=max(1, width), height=max(1, height))
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from bs4 import BeautifulSoup
 from markdownify import MarkdownConverter
+from pydantic import Field
 
 from worker.browser import scripts
+from worker.browser.asking import Answer, ask
 from worker.browser.budget import Budget
 from worker.browser.faults import Fault
 from worker.browser.options.content import ContentOptions, Part
@@ -30,29 +32,39 @@ _NAMES: dict[Part, tuple[str, str]] = {
 }
 
 
+class _Read(Answer):
+    too_large: bool = Field(default=False, alias="tooLarge")
+    html: str = ""
+    text: str = ""
+    readable: str = ""  # HTML without what is not read
+    links: list[dict[str, str]] = Field(default=[])
+    metadata: dict[str, str | None] = Field(default={})
+
+
 async def _produce(visit: Visit, options: ContentOptions, budget: Budget) -> Product:
     async with budget.stage("capture", _READ_SECONDS, "page_hung", "The page does not let itself be read."):
         seconds = budget.left(_SELECTOR_SECONDS)
-        root = visit.page.locator(":root").first
+        root: Any = visit.page.locator(":root").first
         if options.selector is not None:
             root = await present(visit.page, options.selector, "selector", seconds)
-        found: dict[str, Any] = await root.evaluate(scripts.READ, {"most": _MOST_CHARACTERS})
-        if found.get("tooLarge"):
+        found = await ask(root, scripts.READ, _Read, {"most": _MOST_CHARACTERS})
+        if found.too_large:
             raise Fault("page_too_large", f"The page has more than {_MOST_CHARACTERS} characters.")
         files = [await _file(part, found, options) for part in options.parts]
-    facts = {"metadata": _storable(found["metadata"]), "links": len(found["links"])}
+    facts = {"metadata": _storable(found.metadata), "links": len(found.links)}
     return Product(facts, tuple(files))
 
 
-async def _file(part: Part, found: dict[str, Any], options: ContentOptions) -> File:
+async def _file(part: Part, found: _Read, options: ContentOptions) -> File:
     if part == "html":
-        text = found["html"]
+        text = found.html
     elif part == "text":
-        text = found["text"]
+        text = found.text
     elif part == "markdown":
-        text = await asyncio.to_thread(_markdown, found["readable"])
+        text = await asyncio.to_thread(_markdown, found.readable)
     else:
-        text = json.dumps(found[part], ensure_ascii=False, indent=1)
+        said = found.links if part == "links" else found.metadata
+        text = json.dumps(said, ensure_ascii=False, indent=1)
     usual, mime = _NAMES[part]
     name = usual if options.name is None else f"{options.name}.{usual.rpartition('.')[2]}"
     if options.name is not None and part in ("links", "metadata"):

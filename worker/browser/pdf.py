@@ -9,6 +9,7 @@ from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
 from worker.browser import scripts
+from worker.browser.asking import Box, ask
 from worker.browser.budget import Budget
 from worker.browser.faults import Fault
 from worker.browser.options.pdf import Paper, PdfOptions, inches
@@ -79,8 +80,8 @@ async def _one_sheet(visit: Visit, paper: Paper) -> dict[str, str]:
     await page.emulate_media(media="print")
     await page.set_viewport_size({"width": max(16, round(inner * 96)), "height": 720})
     await visit.settling.rest(everywhere=True)
-    size = await page.evaluate(scripts.DOCUMENT)
-    high = (size["height"] + 1) / 96 * paper.scale + inches(margin.top) + inches(margin.bottom)
+    size = await ask(page, scripts.DOCUMENT, Box)
+    high = (size.height + 1) / 96 * paper.scale + inches(margin.top) + inches(margin.bottom)
     if high > _HIGHEST_INCHES:
         raise Fault("page_too_large", "The page is too high for a single sheet.")
     return {"width": f"{wide:.4f}in", "height": f"{high:.4f}in"}

@@ -24,13 +24,17 @@ FREEZE = """() => {
 
 # Waits for fonts and for the pictures in view (or all of them), each at most `ms`; ends animations if wished;
 # hides the caret. It waits for no frame: taking the picture draws one. Answers what was not waited for to its
-# end, the title, and the page's own timings.
+# end, the title, and the page's own timings. Where a page has put something of its own (a form called
+# `fonts`, a picture called `images`) in the place of what is needed, that part is left.
 SETTLE = """async ({fonts, images, everywhere, freeze, ms, scripted}) => {
   const late = [];
+  const attempt = async (what, work) => { try { return await work(); } catch { late.push(what); } };
   const within = (promise, what) => Promise.race([
     promise, new Promise(done => setTimeout(() => { late.push(what); done(); }, ms))]);
-  if (scripted && fonts && document.fonts.status !== 'loaded') await within(document.fonts.ready, 'fonts');
-  if (scripted && images) {
+  if (scripted && fonts) await attempt('fonts', async () => {
+    if (document.fonts.status !== 'loaded') await within(document.fonts.ready, 'fonts');
+  });
+  if (scripted && images) await attempt('images', async () => {
     const waits = [...document.images].filter(image => {
       if (!image.currentSrc && !image.src) return false;
       if (everywhere) return !image.complete || image.loading !== 'lazy';
@@ -41,16 +45,18 @@ SETTLE = """async ({fonts, images, everywhere, freeze, ms, scripted}) => {
       image.addEventListener('error', done, {once: true});
     })).then(() => image.decode()).catch(() => {}));
     if (waits.length) await within(Promise.all(waits), 'images');
-  }
-  if (freeze) (%s)();
-  if (document.activeElement && document.activeElement !== document.body) {
+  });
+  if (freeze) await attempt('animations', async () => (%s)());
+  await attempt('caret', async () => {
+    if (!document.activeElement || document.activeElement === document.body) return;
     // Only where there may be a caret: a rule for everything makes the browser style the whole page anew.
     const still = new CSSStyleSheet();
     still.replaceSync('*, *::before, *::after { caret-color: transparent !important; }');
     document.adoptedStyleSheets = [...document.adoptedStyleSheets, still];
-  }
-  const entry = performance.getEntriesByType('navigation')[0];
-  return {late, title: document.title, timings: entry && entry.responseStart > 0 ? {
+  });
+  const entry = await attempt('timings', async () => performance.getEntriesByType('navigation')[0]);
+  const title = typeof document.title === 'string' ? document.title : '';
+  return {late, title, timings: entry && entry.responseStart > 0 ? {
     responseStart: Math.round(entry.responseStart),
     domContentLoaded: Math.round(entry.domContentLoadedEventEnd),
     load: Math.round(entry.loadEventEnd)} : {}};

@@ -7,8 +7,10 @@ from typing import Any
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page
 from playwright.async_api import TimeoutError as PlaywrightTimeout
+from pydantic import Field
 
 from worker.browser import nuisances, scripts
+from worker.browser.asking import Answer, ask
 from worker.browser.budget import Budget
 from worker.browser.faults import Fault, invalid
 from worker.browser.options.page import PageOptions
@@ -21,6 +23,12 @@ _SCROLL_SECONDS = 10.0
 _SCROLL_STEPS = 50
 _SCROLL_PAUSE_SECONDS = 0.05  # lets an observer fire and its picture be asked for
 _FRAME_SECONDS = 1.0  # for what is done in a frame; one that is busy is taken as it is
+
+
+class _Rested(Answer):
+    late: list[str]
+    title: str = ""
+    timings: dict[str, int] = Field(default={})
 
 
 class Settling:
@@ -100,7 +108,7 @@ class Settling:
         """Style and script of the job."""
         options, page = self._options, self._page
         for name, selectors in (("hide", options.hide), ("remove", options.remove)):
-            if selectors and (wrong := await page.evaluate(scripts.WRONG_SELECTOR, selectors)) >= 0:
+            if selectors and (wrong := await ask(page, scripts.WRONG_SELECTOR, int, selectors)) >= 0:
                 raise invalid(f"{name}.{wrong}", "is no CSS selector")
         rules = [f"{selector} {{ visibility: hidden !important; }}" for selector in options.hide]
         removed = [*options.remove, *(nuisances.CONSENT_BOXES if options.cookie_banners == "hide" else ())]
@@ -122,9 +130,9 @@ class Settling:
     async def _act(self) -> None:
         for index, selector in enumerate(self._options.click):
             name = f"click.{index}"
-            target = await present(self._page, selector, name, self._left)
+            await present(self._page, selector, name, self._left)
             try:
-                await target.click(timeout=max(1.0, (self._left - SLACK_SECONDS) * 1000))
+                await self._page.click(selector, timeout=max(1.0, (self._left - SLACK_SECONDS) * 1000))
             except PlaywrightTimeout as error:
                 raise Fault(
                     "selector_not_found",
@@ -137,19 +145,20 @@ class Settling:
         freeze = options.animations == "disabled"
         if freeze and len(self._page.frames) > 1:
             await asyncio.gather(*(self._freeze(frame) for frame in self._page.frames[1:]))
-        state = await self._page.evaluate(
-            scripts.SETTLE,
-            {
-                "fonts": options.wait_for_fonts,
-                "images": options.wait_for_images,
-                "everywhere": everywhere,
-                "freeze": freeze,
-                "ms": min(_CALM_MS, max(1, round(self._left * 500))),
-                "scripted": options.javascript,
-            },
-        )
-        self.late += [what for what in state["late"] if what not in self.late]
-        self.timings, self.title = state["timings"], state["title"]
+        wished = {
+            "fonts": options.wait_for_fonts,
+            "images": options.wait_for_images,
+            "everywhere": everywhere,
+            "freeze": freeze,
+            "ms": min(_CALM_MS, max(1, round(self._left * 500))),
+            "scripted": options.javascript,
+        }
+        try:
+            state = await ask(self._page, scripts.SETTLE, _Rested, wished)
+        except Fault:
+            state = _Rested(late=["rest"])  # it can still be seen
+        self.late += [what for what in state.late if what not in self.late]
+        self.timings, self.title = state.timings, state.title
 
     @staticmethod
     async def _freeze(frame: Any) -> None:
@@ -160,22 +169,25 @@ class Settling:
     async def _scroll_through(self) -> None:
         try:
             async with asyncio.timeout(_SCROLL_SECONDS):
-                await self._page.evaluate(scripts.UNROLL)
+                await ask(self._page, scripts.UNROLL, object)
                 for step in range(1, _SCROLL_STEPS):
-                    if not await self._page.evaluate(scripts.SCROLL_STEP, step):
+                    if not await ask(self._page, scripts.SCROLL_STEP, bool, step):
                         break
                     await asyncio.sleep(_SCROLL_PAUSE_SECONDS)
         except TimeoutError:
             pass  # a page that grows while it is read is taken as far as it came
+        except Fault:
+            self.late.append("scroll")
+            return
         await self._page.evaluate(scripts.SCROLL_BACK)
 
 
 async def present(page: Page, selector: str, name: str, seconds: float) -> Any:
     """The first element that `selector` finds, once it can be seen. Raises Fault `selector_not_found`, or
     `invalid_payload` when it is no selector."""
-    found = page.locator(selector).first
     try:
-        await found.wait_for(state="visible", timeout=max(1.0, (seconds - SLACK_SECONDS) * 1000))
+        limit_ms = max(1.0, (seconds - SLACK_SECONDS) * 1000)
+        found = await page.wait_for_selector(selector, state="visible", timeout=limit_ms)
     except PlaywrightTimeout as error:
         raise Fault(
             "selector_not_found", f"payload.{name} finds nothing visible.", field=f"payload.{name}"

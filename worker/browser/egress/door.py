@@ -120,10 +120,11 @@ class Door:
 
     async def _forward(self, request: http1.Request, browser: Streams, server: Streams) -> bool:
         """Whether both ends take another request."""
+        length_sent = request.body_bytes
         server[1].write(request.forwarded())
-        if not request.body_bytes:
+        if not length_sent:
             return await self._answer(request, browser[1], server[0])
-        body = self._copy(browser[0], server[1], request.body_bytes, sent=True)
+        body = self._copy(browser[0], server[1], length_sent, sent=True)
         sending = asyncio.create_task(body)
         try:  # a server may answer before it has read everything
             return await self._answer(request, browser[1], server[0]) and sending.done()
