@@ -254,6 +254,10 @@ class DlqRetry(Body):
     dlq_id: Annotated[int, Field(ge=1, le=2**53 - 1), Whole]  # what every JSON parser can read
 
 
+class DlqDiscard(DlqRetry):
+    """A dead letter to throw away."""
+
+
 class ArtifactsSweep(Body):
     """Where to begin: with the first object, or after one."""
 

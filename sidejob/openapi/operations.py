@@ -234,6 +234,14 @@ FUNCTIONS: dict[str, dict[str, Operation]] = {
             errors=("not_found", "forbidden"),
         )
     },
+    "dlq-discard": {
+        "post": Operation(
+            "Throw a dead letter away. The job and its history stay.",
+            closed(ok={"const": True}),
+            bodies.DlqDiscard,
+            errors=("not_found", "forbidden"),
+        )
+    },
     "artifacts-sweep": {
         "post": Operation(
             "Remove files whose job is no more, and those that no result named, an hour after its end.",

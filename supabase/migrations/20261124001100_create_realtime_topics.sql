@@ -158,6 +158,7 @@ language sql security definer set search_path = '' as $$
 $$;
 revoke execute on function sidejob.announce, sidejob.broadcast from public;
 
+-- Triggers fire in the order of their names, so the events are there: jobs_record_… comes before jobs_tell_….
 create trigger jobs_tell_new after insert on public.jobs referencing new table as now_jobs
   for each statement execute function sidejob.announce();
 create trigger jobs_tell_moved after update on public.jobs referencing old table as was_jobs new table as now_jobs

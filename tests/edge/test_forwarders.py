@@ -29,6 +29,7 @@ CALLS: dict[str, tuple[dict[str, Any], int]] = {
     "artifacts-sweep": ({"body": {}}, 403),
     "collab": ({"method": "GET"}, 404),
     "collab/api/collab/jobs/recent?limit=1": ({"method": "GET"}, 200),
+    "dlq-discard": ({"body": {"dlqId": 987654321}}, 404),
     "dlq-list": ({"method": "GET"}, 200),
     "dlq-retry": ({"body": {"dlqId": 987654321}}, 404),
     "job-cancel": ({"body": {"jobId": str(uuid.uuid4())}}, 404),

@@ -243,6 +243,7 @@ WRITE = [
     Right("retry_dead_letter", rpc("retry_dead_letter", lambda s: {"id": s.letter}), "member owner secret"),
     Right("dlq-retry", post("dlq-retry", lambda s: {"dlqId": s.letter}), "member owner"),
     Right("discard_dead_letter", rpc("discard_dead_letter", lambda s: {"id": s.letter}), "member owner secret"),
+    Right("dlq-discard", post("dlq-discard", lambda s: {"dlqId": s.letter}), "member owner"),
     Right("set a limit", rest("POST", "job_limits", lambda s: {"workspace_id": s.workspace_id, "executor_id": s.executor_id, "type_prefix": str(uuid.uuid4()), "max_running": 9}), "owner secret"),
     Right("pause_executor", rpc("pause_executor", lambda s: {"executor_id": s.executor_id, "workspace_id": s.workspace_id}), "owner secret"),
     Right("resume_executor", rpc("resume_executor", lambda s: {"executor_id": s.executor_id, "workspace_id": s.workspace_id}), "owner secret"),

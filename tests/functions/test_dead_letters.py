@@ -14,7 +14,7 @@ def bury(member: Person, worker: Person, executor: str) -> str:
     return job_id
 
 
-def test_letters_come_in_pages_and_one_is_run_again_once(
+def test_letters_come_in_pages_and_one_is_run_again_once_or_thrown_away(
     member: Person, viewer: Person, stranger: Person, worker: Person, executor: str
 ) -> None:
     buried = [bury(member, worker, executor) for _ in range(3)]
@@ -32,6 +32,13 @@ def test_letters_come_in_pages_and_one_is_run_again_once(
     refused(viewer.post("dlq-retry", {"dlqId": letters[1]["id"]}), 403, "forbidden")
     refused(stranger.post("dlq-retry", {"dlqId": letters[1]["id"]}), 404, "not_found")
     refused(member.post("dlq-retry", {"dlqId": 2**50}), 404, "not_found")
+
+    refused(viewer.post("dlq-discard", {"dlqId": letters[1]["id"]}), 403, "forbidden")
+    refused(stranger.post("dlq-discard", {"dlqId": letters[1]["id"]}), 404, "not_found")
+    assert done(member.post("dlq-discard", {"dlqId": letters[1]["id"]})) == {"ok": True}
+    refused(member.post("dlq-discard", {"dlqId": letters[1]["id"]}), 404, "not_found")
+    assert letters[1]["id"] not in [letter["id"] for letter in done(member.get("dlq-list"))["items"]]
+    assert done(member.get("job-status", id=buried[1]))["job"]["status"] == "failed"
 
 
 def test_files_that_nobody_needs_are_removed_from_storage(

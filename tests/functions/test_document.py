@@ -60,6 +60,7 @@ def test_every_answer_fits_its_schema(member: Person, worker: Person, executor: 
     (letter,) = done(answers["dlq-list", "get"])["items"]
     assert letter["job_id"] == doomed
     answers["dlq-retry", "post"] = member.post("dlq-retry", {"dlqId": letter["id"]})
+    answers["dlq-discard", "post"] = member.post("dlq-discard", {"dlqId": letter["id"]})
     file = done(answers["artifacts-list", "get"])["items"][0]["id"]
     answers["sign-artifact", "get"] = member.get("sign-artifact", artifactId=file)
     answers["sign-artifact", "post"] = member.post("sign-artifact", {"artifactId": file})

@@ -31,8 +31,8 @@ from tests.functions.conftest import ISSUER, SECRET, bearer
 
 # Functions that take a body, and so ship pydantic; the others do without it.
 WITH_BODY = {
-    "artifacts-sweep", "collab", "dlq-retry", "job-cancel", "leases-release", "sign-artifact", "task-assign",
-    "task-claim", "task-result", "worker-heartbeat",
+    "artifacts-sweep", "collab", "dlq-discard", "dlq-retry", "job-cancel", "leases-release", "sign-artifact",
+    "task-assign", "task-claim", "task-result", "worker-heartbeat",
 }  # fmt: skip
 ENVIRONMENT = {
     "SUPABASE_URL": "http://127.0.0.1:9",
@@ -246,6 +246,7 @@ ID = "0f0e0d0c-0b0a-4908-8706-050403020100"
 ASKED_FOR = {"job-status": f"?id={ID}", "job-events": f"?id={ID}", "artifacts-list": f"?jobId={ID}"}
 BODIES: dict[str, dict[str, object]] = {
     "collab": {"type": "t"},
+    "dlq-discard": {"dlqId": 1},
     "dlq-retry": {"dlqId": 1},
     "job-cancel": {"jobId": ID},
     "sign-artifact": {"artifactId": ID},
