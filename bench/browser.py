@@ -8,13 +8,16 @@ the median over the rounds, a ratio that of the ratios within each, with the int
 
 import asyncio
 import math
+import os
 import statistics
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from bench import cpu
 from bench.browser_ways import (
     Unguarded,
     UnguardedLaunch,
@@ -29,9 +32,9 @@ from bench.browser_ways import (
 from worker.browser.engine import Engine
 from worker.browser.launching import Launch
 
-ROUND_SECONDS = 1.6
-ROUNDS = 9
-GUARD_ROUNDS = 25
+ROUND_SECONDS = 1.5
+ROUNDS = 7
+GUARD_ROUNDS = 15
 SLOTS = (2, 3)
 PEER_SLOTS = 2
 PEER_ROUNDS, PEER_SECONDS = 4, 5.0  # some of them start a browser in each round
@@ -47,17 +50,33 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 
 
+@dataclass
+class Turns:
+    """What one way did, an entry a round."""
+
+    rates: list[float]  # shots a second
+    per_cpu: list[float]  # shots a second of the processor, of all processes together
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+
 async def take_turns(
     ways: Mapping[str, Way], slots: int, rounds: int = ROUNDS, seconds: float = ROUND_SECONDS
-) -> dict[str, list[float]]:
-    """Rates by way, one a round, after a round that does not count."""
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+) -> dict[str, Turns]:
+    """After a round that does not count."""
+    turns = {name: Turns([], []) for name in ways}
     for way in ways.values():
         await way.drive(slots, 0.5)
-    for turn in range(rounds):
-        for name in list(ways) if turn % 2 == 0 else list(ways)[::-1]:
-            rates[name].append(await ways[name].drive(slots, seconds))
-    return rates
+    for number in range(rounds):
+        for name in list(ways) if number % 2 == 0 else list(ways)[::-1]:
+            used, began = cpu.seconds_of_tree(os.getpid()), time.perf_counter()
+            rate = await ways[name].drive(slots, seconds)
+            shots = rate * (time.perf_counter() - began)
+            turns[name].rates.append(rate)
+            turns[name].per_cpu.append(shots / (cpu.seconds_of_tree(os.getpid()) - used))
+    return turns
 
 
 @dataclass(frozen=True)
@@ -81,8 +100,15 @@ class Ratio:
         return f"{self.median:6.2f} ({self.low:.2f}–{self.high:.2f})"
 
 
+def beside(one: Turns, other: Turns) -> str:
+    rates, per_cpu = Ratio.of(one.rates, other.rates), Ratio.of(one.per_cpu, other.per_cpu)
+    return f"{one.rate:9.1f}{other.rate:9.1f}{rates!s:>19}{per_cpu!s:>19}"
+
+
 async def beside_the_plain_loop(origin: str, cases: Sequence[str]) -> None:
-    print(f"\n{'':28}{'slots':>6}{'ours/s':>9}{'plain/s':>9}{'ratio':>19}   pixels differ by")
+    print(
+        f"\n{'':28}{'slots':>6}{'ours/s':>9}{'plain/s':>9}{'ratio':>19}{'for the same CPU':>19}   pixels differ by"
+    )
     async with Engine.running(Launch()) as engine, plain_context(Launch()) as context:
         for name in cases:
             payload, options, path = CASES[name]
@@ -92,16 +118,12 @@ async def beside_the_plain_loop(origin: str, cases: Sequence[str]) -> None:
                 "-" if options.get("pdf") else str(difference(await one.picture(), await other.picture()))
             )
             for slots in SLOTS:
-                rates = await take_turns({"ours": one, "plain": other}, slots)
-                print(
-                    f"{name:28}{slots:6}{statistics.median(rates['ours']):9.1f}"
-                    f"{statistics.median(rates['plain']):9.1f}{Ratio.of(rates['ours'], rates['plain'])!s:>19}   {pixels}",
-                    flush=True,
-                )
+                turns = await take_turns({"ours": one, "plain": other}, slots)
+                print(f"{name:28}{slots:6}{beside(turns['ours'], turns['plain'])}   {pixels}", flush=True)
 
 
 async def through_the_guard_and_past_it(origin: str) -> None:
-    print(f"\n{'':28}{'slots':>6}{'guarded/s':>11}{'past it/s':>11}{'ratio':>19}")
+    print(f"\n{'':28}{'slots':>6}{'guarded':>9}{'past it':>9}{'ratio':>19}{'for the same CPU':>19}")
     async with Engine.running(Launch()) as engine, Unguarded.running(UnguardedLaunch()) as unguarded:
         for name in ("viewport png", "viewport png, 30 requests"):
             payload, _, path = CASES[name]
@@ -109,17 +131,14 @@ async def through_the_guard_and_past_it(origin: str) -> None:
                 "ours": ours(engine, origin + path, payload),
                 "past": ours(unguarded, origin + path, payload),
             }
-            rates = await take_turns(ways, PEER_SLOTS, GUARD_ROUNDS)
-            print(
-                f"{name:28}{PEER_SLOTS:6}{statistics.median(rates['ours']):11.1f}"
-                f"{statistics.median(rates['past']):11.1f}{Ratio.of(rates['ours'], rates['past'])!s:>19}",
-                flush=True,
-            )
+            turns = await take_turns(ways, PEER_SLOTS, GUARD_ROUNDS)
+            print(f"{name:28}{PEER_SLOTS:6}{beside(turns['ours'], turns['past'])}", flush=True)
 
 
 async def beside_the_peers(origin: str) -> None:
     url = origin + "/text"
-    print(f"\nviewport png, {PEER_SLOTS} at once{'shots/s':>16}{'ours are':>20}   pixels differ by")
+    heads = f"{'slots':>6}{'ours/s':>9}{'theirs':>9}{'ratio':>19}{'for the same CPU':>19}"
+    print(f"\n{'viewport png, beside':28}{heads}   pixels differ by")
     async with Engine.running(Launch()) as engine, plain_context(Launch()) as context:
         with peers(url) as programs:
             ways: dict[str, Way] = {
@@ -129,10 +148,9 @@ async def beside_the_peers(origin: str) -> None:
             }
             first = await ways["ours"].picture()
             pixels = {name: difference(first, await way.picture()) for name, way in ways.items()}
-            rates = await take_turns(ways, PEER_SLOTS, PEER_ROUNDS, PEER_SECONDS)
-    for name, taken in rates.items():
-        times = Ratio.of(rates["ours"], taken)
-        print(f"{name:28}{statistics.median(taken):16.1f}{times!s:>20}   {pixels[name]}", flush=True)
+            turns = await take_turns(ways, PEER_SLOTS, PEER_ROUNDS, PEER_SECONDS)
+    for name, taken in turns.items():
+        print(f"{name:28}{PEER_SLOTS:6}{beside(turns['ours'], taken)}   {pixels[name]}", flush=True)
 
 
 async def _measure(cases: Sequence[str]) -> None:

@@ -12,11 +12,11 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 
 from bench.browser_ways import difference, plain, plain_context
+from bench.cpu import seconds_of_tree
 from bench.stack import FUNCTIONS_URL, SUPABASE_URL, client, database, fetch
 from worker.browser import memory
 from worker.browser.launching import Launch
@@ -26,7 +26,6 @@ FEW, MANY = 50, 500
 BATCH = 60  # of the rate: a round of each way
 ROUNDS = 3
 IDLE_SECONDS = 30.0
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,6 @@ class Queue:
 
     def bytes(self) -> int:
         return memory.of_tree(self.pid)
-
-    def cpu_seconds(self) -> float:
-        """Of the worker and all below it."""
-        ticks = 0
-        for pid in memory.tree(self.pid):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / TICKS
 
 
 @asynccontextmanager
@@ -118,9 +109,9 @@ async def whole_path(origin: str) -> None:
             flush=True,
         )
         await asyncio.sleep(2)
-        cpu, began = queue.cpu_seconds(), time.monotonic()
+        cpu, began = seconds_of_tree(queue.pid), time.monotonic()
         await asyncio.sleep(IDLE_SECONDS)
-        part = (queue.cpu_seconds() - cpu) / (time.monotonic() - began)
+        part = (seconds_of_tree(queue.pid) - cpu) / (time.monotonic() - began)
         print(f"idle worker and browser: {part * 100:.2f} % of a core over {IDLE_SECONDS:.0f} s", flush=True)
 
 
