@@ -112,14 +112,18 @@ class Camera:
         )
 
     async def shoot(self, payload: Mapping[str, Any], **options: Any) -> Shot:
+        (shot,) = await self.shoot_all(payload, **options)
+        return shot
+
+    async def shoot_all(self, payload: Mapping[str, Any], **options: Any) -> list[Shot]:
         outcome = await self.outcome(payload, **options)
         assert isinstance(outcome, Done), outcome
-        (file,) = outcome.files
-        assert isinstance(file, File)
-        assert isinstance(file.content, bytes)
-        shot = Shot(outcome.result, file.name, file.mime, file.content)
-        assert (file.width, file.height) == shot.size, "the row must say what the file says"
-        return shot
+        shots = []
+        for file in made(outcome):
+            assert isinstance(file.content, bytes)
+            shots.append(Shot(outcome.result, file.name, file.mime, file.content))
+            assert (file.width, file.height) == shots[-1].size, "the row must say what the file says"
+        return shots
 
     async def page(self, path: str) -> Page:
         """The page of a running job, once it shows `path`."""

@@ -96,6 +96,8 @@ PAGES = {
     "/hostile/requests": "<!doctype html><script>(async () => { for (;;) await Promise.all("
     "Array.from({length: 20}, () => fetch('/blue.svg', {cache: 'no-store'}).catch(() => {}))) })()</script>",
     "/hostile/dialogs": "<!doctype html><script>for (;;) alert('again')</script>",
+    "/hostile/console": "<!doctype html><script>setInterval(() => { for (let i = 0; i < 500; i++) console.log({}) })</script>",
+    "/hostile/popups": "<!doctype html><script>setInterval(() => open('about:blank'))</script>",
     "/hostile/nodes": "<!doctype html><title>Nodes</title><script>"
     "document.write('<i>x</i> '.repeat(100000))</script>",
     "/hostile/scroll": "<!doctype html><title>Scroll</title><div style='height: 5000px'></div><script>"

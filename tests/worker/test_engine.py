@@ -69,6 +69,7 @@ async def test_a_browser_that_answers_but_opens_no_page_is_replaced(monkeypatch:
     monkeypatch.setattr("worker.browser.engine._PROBE_SECONDS", 0.1)
     monkeypatch.setattr("worker.browser.engine._PROBE_PAGE_SECONDS", 0.1)
     monkeypatch.setattr("worker.browser.running._PROBE_PAGE_SECONDS", 1.0)
+    monkeypatch.setattr("worker.browser.running._CLOSE_SECONDS", 0.5)
     before = children()
     async with Engine.running(Launch()) as engine:
         first = engine.pid

@@ -31,6 +31,8 @@ HOSTILE: dict[str, tuple[dict[str, Any], str | None]] = {
     "requests": ({"url": "/hostile/requests", "delayMs": 10_000, "timeoutMs": 60_000}, "traffic_limit"),
     "dialogs": ({"url": "/hostile/dialogs", "timeoutMs": 4000}, "navigation_timeout"),
     "download": ({"url": "/download"}, "not_a_page"),
+    "console": ({"url": "/hostile/console", "delayMs": 10_000, "timeoutMs": 60_000}, "page_error"),
+    "windows": ({"url": "/hostile/popups", "delayMs": 10_000, "timeoutMs": 60_000}, "page_error"),
     "busy": ({"url": "/endless/script", "delayMs": 100, "timeoutMs": 4000}, "page_hung"),
     "nodes": ({"url": "/hostile/nodes", "fullPage": True, "timeoutMs": 60_000}, None),
     "scroll": ({"url": "/hostile/scroll", "fullPage": True, "timeoutMs": 60_000}, None),
@@ -130,7 +132,8 @@ async def test_a_browser_that_is_killed_costs_no_job(
 ) -> None:
     worker = start(MAX_JOBS="2")
     await worker.ready()
-    asked = [jobs.ask("browser.screenshot", {"url": site.url("/squares"), "delayMs": 1500}) for _ in range(3)]
+    payload = {"url": site.url("/squares"), "delayMs": 1500}
+    asked = [jobs.ask("browser.screenshot", payload, backoff_seconds=0) for _ in range(3)]
     await eventually(lambda: sum(jobs.row(job_id)["status"] == "running" for job_id in asked) == 2)
     (browser,) = (
         pid

@@ -7,29 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.worker.conftest import Camera, Shot, made
+from tests.worker.conftest import Camera, made
 from tests.worker.site import BLUE, GREEN, RED, WHITE, Site
 from worker.browser.egress.limits import Limits
 from worker.browser.engine import Engine
-from worker.handlers import Done, GiveUp, Outcome, RetryLater
+from worker.handlers import Done, GiveUp, RetryLater
 
 MAGENTA = (255, 0, 255)
 
 
-def shots_of(outcome: Outcome) -> dict[str, Shot]:
-    assert isinstance(outcome, Done), outcome
-    found = {}
-    for file in made(outcome):
-        assert isinstance(file.content, bytes)
-        shot = Shot(outcome.result, file.name, file.mime, file.content)
-        assert (file.width, file.height) == shot.size
-        found[file.name] = shot
-    return found
-
-
 async def test_several_shots_come_from_one_load(camera: Camera) -> None:
     before = len(camera.site.asked("/wishes"))
-    outcome = await camera.outcome(
+    taken = await camera.shoot_all(
         {
             "url": "/wishes",
             "viewport": {"width": 300, "height": 600},
@@ -44,7 +33,7 @@ async def test_several_shots_come_from_one_load(camera: Camera) -> None:
             ],
         }
     )
-    shots = shots_of(outcome)
+    shots = {shot.name: shot for shot in taken}
     assert len(camera.site.asked("/wishes")) == before + 1
     assert {name: shot.size for name, shot in shots.items()} == {
         "light.png": (300, 600), "dark.png": (300, 600), "screenshot-3.jpg": (150, 200), "element.png": (110, 120),
@@ -59,11 +48,11 @@ async def test_several_shots_come_from_one_load(camera: Camera) -> None:
 
 
 async def test_a_shot_takes_from_the_job_what_it_does_not_say(camera: Camera) -> None:
-    outcome = await camera.outcome(
+    taken = await camera.shoot_all(
         {"url": "/tall", "format": "jpeg", "quality": 90, "fullPage": True, "scaleFactor": 0.5,
          "shots": [{}, {"selector": "div:nth-of-type(2)"}, {"format": "png"}]}
     )  # fmt: skip
-    shots = shots_of(outcome)
+    shots = {shot.name: shot for shot in taken}
     assert {name: shot.size for name, shot in shots.items()} == {
         "screenshot-1.jpg": (640, 1500), "screenshot-2.jpg": (640, 50), "screenshot-3.png": (640, 1500),
     }  # fmt: skip
@@ -86,7 +75,7 @@ async def test_clicks_are_done_in_order_and_the_view_goes_where_told(camera: Cam
         {"url": "/tall", "scrollTo": "div:nth-of-type(2)", "viewport": {"width": 100, "height": 100}}
     )
     assert view.at(50, 50) == BLUE
-    code, outcome = await camera.fault({"html": html, "click": ["#a", "#c"], "timeoutMs": 900})
+    code, outcome = await camera.fault({"html": html, "click": ["#a", "#c"], "timeoutMs": 3000})
     assert (code, outcome.error.details["field"]) == ("selector_not_found", "payload.click.1")
 
 
@@ -171,7 +160,7 @@ async def test_a_trace_shows_what_happened_in_failure_too(engine: Engine, site: 
     assert isinstance(done, Done)
     assert [file.name for file in done.files] == ["screenshot.png", "console.json", "trace.zip"]
     failed = await camera.outcome(
-        {"url": "/squares", "selector": "#nowhere", "timeoutMs": 1500, "trace": True}
+        {"url": "/squares", "selector": "#nowhere", "timeoutMs": 4000, "trace": True}
     )
     assert isinstance(failed, GiveUp), failed
     for outcome in (done, failed):
@@ -215,6 +204,6 @@ async def test_a_page_that_crashed_twice_runs_alone_and_then_no_more(camera: Cam
 
 
 async def test_a_worker_that_waits_longer_lets_jobs_take_longer(camera: Camera) -> None:
-    code, outcome = await camera.fault({"url": "/hang", "timeoutMs": 300}, nav=60)
+    code, outcome = await camera.fault({"url": "/hang", "timeoutMs": 1500}, nav=60)
     assert (code, type(outcome)) == ("navigation_timeout", RetryLater)
     assert "0.0 s" not in outcome.error.message

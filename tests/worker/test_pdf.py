@@ -79,6 +79,21 @@ async def test_header_and_footer_are_on_every_page(camera: Camera) -> None:
     assert [f"page {number}" in text for number, text in enumerate(texts, 1)] == [True, True, True]
 
 
+ROOM: list[tuple[dict[str, Any], int]] = [
+    ({}, 1), ({"scale": 2}, 2), ({"scale": 0.5}, 1), ({"margin": {"top": "20cm"}}, 2),
+    ({"margin": {"bottom": 800}}, 3), ({"format": "A6"}, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("paper", "pages"), ROOM, ids=[str(paper) for paper, _ in ROOM])
+async def test_scale_margin_and_paper_say_how_much_goes_on_a_page(
+    camera: Camera, paper: dict[str, Any], pages: int
+) -> None:
+    html = "<body style='margin: 0'><div style='height: 700px; background: red'></div>"
+    result, _ = await printed(camera, {"html": html, "pdf": paper})
+    assert result["pages"] == pages
+
+
 async def test_a_single_page_is_as_high_as_its_content(camera: Camera) -> None:
     html = "<body style='margin: 0'><div style='height: 3000px; background: red'></div>last"
     result, reader = await printed(camera, {"html": html, "pdf": {"singlePage": True}})
@@ -99,7 +114,13 @@ async def test_background_tags_outline_and_css_page_size(camera: Camera) -> None
     _, own = await printed(camera, {"html": html, "pdf": {"preferCssPageSize": True, "outline": True}})
     assert size(own) == pytest.approx((225, 300), abs=1.5)
     assert own.outline
-    assert "/StructTreeRoot" in own.trailer["/Root"]  # type: ignore[operator]
+    _, tagged = await printed(camera, {"html": html, "pdf": {"tagged": True}})
+    assert not tagged.outline
+    assert [("/StructTreeRoot" in reader.root_object) for reader in (own, tagged, without)] == [
+        True,
+        True,
+        False,
+    ]
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

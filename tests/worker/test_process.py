@@ -1,6 +1,5 @@
 """`python -m worker` as it is run: a process with its environment, its log, its signals."""
 
-import asyncio
 import hashlib
 import json
 import os
@@ -142,7 +141,8 @@ async def test_a_worker_that_is_killed_loses_nothing(
     start: Callable[..., Process], jobs: Jobs, site: Site
 ) -> None:
     first = start()
-    job_id = jobs.ask("browser.screenshot", {"url": site.url("/squares"), "delayMs": 2000})
+    payload = {"url": site.url("/squares"), "delayMs": 2000}
+    job_id = jobs.ask("browser.screenshot", payload, backoff_seconds=0)
     await jobs.until(job_id, "running")
     below = children(first.popen.pid)
     assert below
@@ -167,19 +167,18 @@ async def test_sigterm_hands_a_long_job_back(start: Callable[..., Process], jobs
 
 
 async def test_a_start_that_cannot_work_says_why(start: Callable[..., Process]) -> None:
-    worker = start(WORKER_PASSWORD="wrong-password")
-    assert await worker.ended() == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        worker, blind, late = (
+            start(WORKER_PASSWORD="wrong-password"),
+            start(BROWSER_EXECUTABLE="/bin/false"),
+            start(HEALTH_PORT=str(port)),
+        )
+        assert [await each.ended(60) for each in (worker, blind, late)] == [2, 1, 1]
     assert "WORKER_PASSWORD" in worker.text()
     assert "wrong-password" not in worker.text()
-    blind = start(BROWSER_EXECUTABLE="/bin/false")
-    assert await blind.ended() == 1
     assert "BROWSER_EXECUTABLE" in blind.text()
-    taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = taken.sockets[0].getsockname()[1]
-    late = start(HEALTH_PORT=str(port))
-    assert await late.ended() == 1
     assert f"HEALTH_PORT {port}" in late.text()
-    taken.close()
     for each in (worker, blind, late):
         assert "Traceback" not in each.text().replace('"traceback"', "")
 

@@ -63,16 +63,17 @@ async def test_the_picture_has_the_size_asked_for(
 
 @pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
 async def test_each_format_shows_view_page_clip_and_element(camera: Camera, image_format: str) -> None:
-    options = {"url": "/tall", "format": image_format, "viewport": {"width": 200, "height": 150}}
-    view = await camera.shoot(options)
-    assert view.image.format == image_format.upper()
-    assert view.size == (200, 150)
-    page = await camera.shoot({**options, "fullPage": True})
-    assert page.size == (200, 3000)
-    clip = await camera.shoot({**options, "clip": {"x": 0, "y": 2890, "width": 20, "height": 20}})
-    assert clip.size == (20, 20)
-    element = await camera.shoot({**options, "selector": "div:nth-of-type(2)"})
-    assert element.size == (200, 100)
+    view, page, clip, element = await camera.shoot_all(
+        {
+            "url": "/tall", "format": image_format, "viewport": {"width": 200, "height": 150},
+            "shots": [
+                {}, {"fullPage": True}, {"clip": {"x": 0, "y": 2890, "width": 20, "height": 20}},
+                {"selector": "div:nth-of-type(2)"},
+            ],
+        }
+    )  # fmt: skip
+    assert {shot.image.format for shot in (view, page, clip, element)} == {image_format.upper()}
+    assert (view.size, page.size, clip.size, element.size) == ((200, 150), (200, 3000), (20, 20), (200, 100))
     close = 0 if image_format == "png" else 8
     for shot, x, y, colour in [
         (view, 10, 140, RED), (page, 100, 2000, RED), (page, 100, 2950, BLUE),

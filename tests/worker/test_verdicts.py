@@ -24,6 +24,8 @@ VERDICT_OF_PAGE: list[tuple[Mapping[str, Any], str, type]] = [
     ({"url": "/font", "timeoutMs": 2500}, "navigation_timeout", RetryLater),
     ({"url": "/endless/network", "waitUntil": "networkidle", "timeoutMs": 3000}, "wait_timeout", RetryLater),
     ({"url": "/endless/script", "timeoutMs": 3000, "delayMs": 100}, "page_hung", RetryLater),
+    ({"url": "/hostile/console", "delayMs": 10_000}, "page_error", GiveUp),
+    ({"url": "/hostile/popups", "delayMs": 10_000}, "page_error", GiveUp),
     ({"url": "/status/404"}, "http_status", GiveUp),
     ({"url": "/status/410"}, "http_status", GiveUp),
     ({"url": "/status/408"}, "http_status", RetryLater),

@@ -28,7 +28,7 @@ FREEZE = """() => {
 # `fonts`, a picture called `images`) in the place of what is needed, that part is left.
 SETTLE = """async ({fonts, images, everywhere, freeze, ms, scripted}) => {
   const late = [];
-  const attempt = async (what, work) => { try { return await work(); } catch { late.push(what); } };
+  const attempt = async (what, work) => { try { return await work(); } catch { if (what) late.push(what); } };
   const within = (promise, what) => Promise.race([
     promise, new Promise(done => setTimeout(() => { late.push(what); done(); }, ms))]);
   if (scripted && fonts) await attempt('fonts', async () => {
@@ -47,14 +47,14 @@ SETTLE = """async ({fonts, images, everywhere, freeze, ms, scripted}) => {
     if (waits.length) await within(Promise.all(waits), 'images');
   });
   if (freeze) await attempt('animations', async () => (%s)());
-  await attempt('caret', async () => {
+  await attempt('', async () => {
     if (!document.activeElement || document.activeElement === document.body) return;
     // Only where there may be a caret: a rule for everything makes the browser style the whole page anew.
     const still = new CSSStyleSheet();
     still.replaceSync('*, *::before, *::after { caret-color: transparent !important; }');
     document.adoptedStyleSheets = [...document.adoptedStyleSheets, still];
   });
-  const entry = await attempt('timings', async () => performance.getEntriesByType('navigation')[0]);
+  const entry = await attempt('', async () => performance.getEntriesByType('navigation')[0]);
   const title = typeof document.title === 'string' ? document.title : '';
   return {late, title, timings: entry && entry.responseStart > 0 ? {
     responseStart: Math.round(entry.responseStart),

@@ -17,6 +17,9 @@ from worker.browser.options.page import PageOptions
 from worker.browser.shown import FirstFew, short, shown_url
 
 _NEWS_SECONDS = 0.3  # what failed is told on a way of its own, a little after the failure
+# Each costs the driver, and with it every other page, some work: a page that goes on beyond is ended.
+_MOST_MESSAGES = 2000  # to the console
+_MOST_POPUPS = 50
 _HARMLESS = ("about", "data", "blob", "chrome-error", "")
 
 
@@ -37,6 +40,9 @@ class Watch:
         self._lost = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()
+        self._messages = 0
+        self._popups = 0
+        self._over: Fault | None = None  # the page was ended
         self.crashed = False
         self.response: Response | None = None  # the page's own, as far as it was heard of
 
@@ -46,20 +52,20 @@ class Watch:
             await context.route("**/*", self._route)
         context.on("requestfailed", self._on_failed)
         self._page = page = await context.new_page()
-        context.on("page", lambda popup: self._keep(popup.close()))
+        context.on("page", self._on_popup)
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self._console.add({"text": short(error.message)}))
         page.on("crash", self._on_crash)
         page.on("close", lambda _: self._gone.set())
-        self._door.on_over = lambda: self._keep(page.close())  # whatever the job waits for ends at once
+        self._door.on_over = lambda: self._end(self._door.over)
         if self._options.best_attempt:
             page.on("response", self._on_response)
         return page
 
     def verify(self) -> None:
         """When the page is seen, before and after: raises Fault if it is not what may be shown."""
-        if self._door.over is not None:
-            raise self._door.over
+        if over := self._over or self._door.over:
+            raise over
         if self._page is None:
             return
         if self._page.url.startswith("chrome-error:"):
@@ -95,8 +101,8 @@ class Watch:
         """The same failure with what the proxy knows of it."""
         if self.crashed:
             return Fault("page_crashed", "The page's process crashed.")
-        if self._door.over is not None:
-            return self._door.over
+        if over := self._over or self._door.over:
+            return over
         if fault.details.get("netError") is None and fault.code != "not_a_page":
             return fault
         with contextlib.suppress(TimeoutError):
@@ -169,10 +175,25 @@ class Watch:
             }
         )
 
+    def _end(self, why: Fault | None) -> None:
+        """Closes the page: whatever the job waits for ends at once."""
+        if self._over is None and self._page is not None:
+            self._over = why
+            self._keep(self._page.close())
+
+    def _on_popup(self, popup: Page) -> None:
+        self._keep(popup.close())
+        self._popups += 1
+        if self._popups > _MOST_POPUPS:
+            self._end(Fault("page_error", f"The page opened more than {_MOST_POPUPS} windows."))
+
     def _on_crash(self, _: Page) -> None:
         self.crashed = True
         self._gone.set()
 
     def _on_console(self, message: ConsoleMessage) -> None:
+        self._messages += 1
+        if self._messages > _MOST_MESSAGES:
+            self._end(Fault("page_error", f"The page logged more than {_MOST_MESSAGES} messages."))
         if message.type == "error":
             self._console.add({"text": short(message.text)})

@@ -1,12 +1,13 @@
-"""That a host wants to be asked over TLS alone (RFC 6797) is remembered by the job that was told so, and by no other."""
+"""Whose certificates are taken; and that a host wants to be asked over TLS alone (RFC 6797) is remembered by the job
+that was told so, and by no other."""
 
 import base64
 import hashlib
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
@@ -106,21 +107,38 @@ def _certificate(path: Path) -> str:
     return base64.b64encode(hashlib.sha256(public).digest()).decode()
 
 
+@dataclass(frozen=True)
+class Host:
+    key: str  # what a browser that trusts its certificate is told
+    egress: Egress
+
+
 @pytest.fixture
-async def camera(site: Site, tmp_path: Path) -> AsyncIterator[Camera]:
+def host(tmp_path: Path) -> Iterator[Host]:
     certificate = tmp_path / "host.pem"
     key = _certificate(certificate)
-    launch = type("_TrustingThis", (_Trusting,), {"key": key})()
     with serving() as plain, serving(certificate) as secure:
-        async with Engine.running(launch) as engine:
-            camera = Camera(engine, site)
-            camera._egress = Egress(_There(plain, secure))
-            yield camera
+        yield Host(key, Egress(_There(plain, secure)))
 
 
-async def test_what_a_host_wants_is_not_known_to_the_next_job(camera: Camera) -> None:
-    told = await camera.shoot({"url": f"https://{HOST}/"})
-    assert told.result["finalUrl"] == f"https://{HOST}/again", "the job itself was told"
-    assert told.result["title"] == "secure"
-    other = await camera.shoot({"url": f"http://{HOST}/again"})
-    assert (other.result["finalUrl"], other.result["title"]) == (f"http://{HOST}/again", "plain")
+async def test_a_certificate_that_nobody_vouches_for_is_taken_only_where_job_and_worker_say_so(
+    camera: Camera, host: Host
+) -> None:
+    camera._egress = host.egress
+    page = {"url": f"https://{HOST}/again"}
+    assert (await camera.fault(page))[0] == "tls_error"
+    assert (await camera.fault(page, insecure=True))[0] == "tls_error"
+    shot = await camera.shoot({**page, "ignoreTlsErrors": True}, insecure=True)
+    assert shot.result["title"] == "secure"
+
+
+async def test_what_a_host_wants_is_not_known_to_the_next_job(site: Site, host: Host) -> None:
+    launch = type("_TrustingThis", (_Trusting,), {"key": host.key})()
+    async with Engine.running(launch) as engine:
+        camera = Camera(engine, site)
+        camera._egress = host.egress
+        told = await camera.shoot({"url": f"https://{HOST}/"})
+        assert told.result["finalUrl"] == f"https://{HOST}/again", "the job itself was told"
+        assert told.result["title"] == "secure"
+        other = await camera.shoot({"url": f"http://{HOST}/again"})
+        assert (other.result["finalUrl"], other.result["title"]) == (f"http://{HOST}/again", "plain")
