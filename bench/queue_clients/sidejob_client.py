@@ -19,7 +19,8 @@ ENVELOPE = (
     "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true),"
     " set_config('request.jwt.claim.sub', %s, true), set_config('request.jwt.claim.role', 'authenticated', true)"
 )
-CLAIM = "select * from public.claim_jobs(executor_id => 'bench', max_jobs => %s)"
+# What a handler needs of a job; over REST `?select=` says the same.
+CLAIM = "select id, type, payload, attempt, lease_token from public.claim_jobs(executor_id => 'bench', max_jobs => %s)"
 START = "select * from public.start_job(%s, %s, %s)"
 FINISH = "select * from public.finish_job(%s, %s, %s, ok => true)"
 FINISH_MANY = "select * from public.finish_jobs(reports => %s::jsonb)"
