@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from functools import wraps
 
-from flask import Request, Response
+from flask import Request, Response, current_app, has_app_context, request
 
 from sidejob import auth, serving
 from sidejob.call import Handler
 from sidejob.serving import BODY_LIMIT, URI_LIMIT, Asked, Find, Method, Route, Routes
 
-__all__ = ["BODY_LIMIT", "Route", "Target", "answer", "endpoint"]
+__all__ = ["BODY_LIMIT", "Route", "Target", "answer", "endpoint", "mounted"]
 
 Target = Callable[[Request], Response]
 
@@ -34,9 +34,19 @@ def endpoint(*methods: Method, who: auth.Who = "user") -> Callable[[Handler], Ta
         def serve(request: Request) -> Response:
             return answer(request, handler.__name__, find)
 
-        return serve
+        return mounted(serve)
 
     return decorate
+
+
+def mounted(target: Target) -> Target:
+    """The target, which from now on also answers what Flask's routes do not pass on: a path with a line
+    break, favicon.ico, an offer of a WebSocket. functions-framework runs main.py in the context of its app.
+    """
+    if has_app_context():
+        for status in (400, 404):
+            current_app.register_error_handler(status, lambda _: target(request))
+    return target
 
 
 def answer(request: Request, function: str, find: Find) -> Response:

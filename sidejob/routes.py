@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from flask import Request, Response
 
-from sidejob.endpoint import Route, Target, answer
+from sidejob.endpoint import Route, Target, answer, mounted
 from sidejob.errors import Refused
 
 
@@ -32,4 +32,4 @@ def table(name: str, prefix: str, routes: Sequence[Route]) -> Target:
         return answer(request, name, find)
 
     serve.__name__ = name
-    return serve
+    return mounted(serve)

@@ -86,6 +86,7 @@ def test_an_item_that_is_wrong_is_named_and_nothing_is_written(
     )
     assert workspace.worker.rpc("claim_one_job") == []
 
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [

@@ -77,6 +77,18 @@ def test_wrong_method_on_a_collab_route_is_405_and_an_unknown_route_404(load: Lo
     assert "jobs/recent" in str(unknown["hint"])
 
 
+@pytest.mark.parametrize("path", ["/api/collab/job/a%0Ab", "/a%0Ab", "/favicon.ico", "/robots.txt"])
+def test_what_the_framework_would_not_pass_on_is_answered_too(load: Load, path: str) -> None:
+    envelope(load("jobs-recent").get(path), 401, "missing_token")
+    code = (401, "missing_token") if "job" in path else (404, "not_found")
+    envelope(load("collab").get(path), *code)
+
+
+def test_an_offer_of_a_websocket_is_passed_over(load: Load) -> None:
+    headers = {"Connection": "upgrade", "Upgrade": "websocket"}
+    envelope(load("jobs-recent").get("/", headers=headers), 401, "missing_token")
+
+
 @pytest.mark.parametrize("mount", ["", "/functions/v1/collab", "/a/b"])
 def test_collab_answers_wherever_it_is_mounted(load: Load, mount: str) -> None:
     response = load("collab").get(f"{mount}/api/collab/health")
