@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -113,24 +114,29 @@ class Crowd:
         self.start()
 
     def stop_until_too_late(self) -> None:
-        """Stops one, puts its leases' end into the past, and lets it go on when its jobs are somebody else's."""
+        """Stops one, puts its leases' end into the past, and lets it go on when its jobs are somebody else's.
+
+        It may have been stopped while it reports: that job is locked until it goes on, and is left to it."""
         name = self.victim()
         process = self.running[name]
         os.kill(process.pid, signal.SIGSTOP)
         try:
-            self.ask(
-                "update public.jobs set lease_until = clock_timestamp() - interval '1 second'"
-                " where executor_id = 'chaos' and agent_id = %s and status in ('assigned', 'running')",
+            late = self.ask(
+                "update public.jobs set lease_until = clock_timestamp() - interval '1 second' where id in ("
+                " select id from public.jobs where executor_id = 'chaos' and agent_id = %s"
+                " and status in ('assigned', 'running') for update skip locked) returning id",
                 name,
             )
-            self.until(lambda: self.holds(name) == 0)
+            self.until(lambda: self.holds(name, [job["id"] for job in late]) == 0)
         finally:
             os.kill(process.pid, signal.SIGCONT)
         self.counted["stopped"] += 1
 
-    def holds(self, name: str) -> int:
+    def holds(self, name: str, jobs: list[uuid.UUID]) -> int:
         (row,) = self.ask(
-            "select count(*) as n from public.jobs where agent_id = %s and status in ('assigned', 'running')",
+            "select count(*) as n from public.jobs"
+            " where id = any (%s) and agent_id = %s and status in ('assigned', 'running')",
+            jobs,
             name,
         )
         return int(row["n"])
