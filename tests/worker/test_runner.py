@@ -183,12 +183,14 @@ async def test_a_worker_that_is_thrown_out_stops(start: Start, jobs: Jobs, bench
 
 
 async def test_a_drain_finishes_what_it_can_and_hands_back_the_rest(
-    start: Start, jobs: Jobs, bench: Bench
+    start: Start, jobs: Jobs, bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     async with start(DRAIN_SECONDS="30") as runner:
         finishing = jobs.ask("test.held")
         await eventually(lambda: bench.started)
         runner.drain()
+        await eventually(lambda: "draining" in caplog.messages)  # a claim that was on its way has come in
         waiting = jobs.ask("test.quick")
         await eventually(lambda: jobs.heartbeat(runner.agent_id).get("status") == "draining")
         assert runner.readiness()["ready"] is False
