@@ -74,7 +74,8 @@ def test_nobody_but_the_database_speaks_of_a_job(
     speaker.joined(channels.job(job_id), person.token, private=True, broadcast={"ack": True})
     lie = {"type": "broadcast", "event": "job.succeeded", "payload": {"seq": 9}}
     assert speaker.reply(f"realtime:{channels.job(job_id)}", "broadcast", lie)["status"] == "error"
-    assert [message for message in listener.silent() if message.event == "broadcast"] == []
+    heard = [message.payload["event"] for message in listener.silent() if message.event == "broadcast"]
+    assert lie["event"] not in heard  # that the job was queued may come a moment after the joining
 
 
 @pytest.fixture
