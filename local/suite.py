@@ -17,7 +17,7 @@ from local.layout import Layout, StackError, port_is_free
 from local.setup import REPOSITORY, TOOLS
 from local.supervisor import is_up
 
-PROCESSES = 2  # of the whole suite, which waits more than it works; each has a stack to itself
+PROCESSES = 3  # of the whole suite, which waits more than it works; each has a stack to itself
 _ABOUT_OUTPUT = re.compile(r"-[qvx]+|-r\w+|--(durations|tb|maxfail|junitxml|color)=.+")
 
 

@@ -90,14 +90,14 @@ def held(busy: Workspace) -> Row:
     return busy.worker.claim(executor_id="hand")
 
 
-def test_the_last_page_reads_what_the_first_one_reads(busy: Workspace) -> None:
+def test_a_page_at_the_far_end_reads_what_the_first_one_reads(busy: Workspace) -> None:
     (last,) = busy.server.rows(
-        "select created_at, id from public.jobs where workspace_id = %s order by created_at, id limit 1 offset 50",
+        "select created_at, id from public.jobs where workspace_id = %s order by created_at, id limit 1 offset 2000",
         busy.id,
     )
     for filters in ({}, {"executor_id": "default"}, {"status": "queued"}):
         first_page = rows_read(busy.viewer, "recent_jobs", page_size=21, **filters)
-        last_page = rows_read(
+        far_page = rows_read(
             busy.viewer,
             "recent_jobs",
             page_size=21,
@@ -106,7 +106,7 @@ def test_the_last_page_reads_what_the_first_one_reads(busy: Workspace) -> None:
             **filters,
         )
         assert first_page == (0, 21)
-        assert last_page == (0, 21)
+        assert far_page == (0, 21)
 
 
 def test_a_claim_reads_only_what_it_takes(busy: Workspace) -> None:

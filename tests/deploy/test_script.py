@@ -1,7 +1,6 @@
 """deploy.sh as it is written, and as the documents say it is."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -46,16 +45,6 @@ def test_it_is_written_in_the_bash_of_macos(script: Path) -> None:
 def test_the_patterns_of_newer_bash_find_it() -> None:
     newer = "declare -A a; mapfile x; ${a,,}; ${a@Q}; wait -n; &>>f; a |& b; ;;& coproc; %(%s)T; $EPOCHSECONDS; ${a[-1]}; [[ -v a ]]; shopt -s globstar; {fd}>x"
     assert [name for name, pattern in NEWER.items() if not re.search(pattern, newer)] == []
-
-
-def test_shellcheck_has_nothing_to_say() -> None:
-    shellcheck = shutil.which("shellcheck")
-    if shellcheck is None:
-        pytest.skip(
-            "shellcheck is not installed: it comes with the test group, where there is a wheel for this machine"
-        )
-    ran = subprocess.run([shellcheck, *map(str, SCRIPTS)], capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stdout) == (0, "")
 
 
 def test_every_command_in_the_documents_is_one_of_the_script(usage: str) -> None:

@@ -176,11 +176,11 @@ def test_only_three_functions_know_the_secret_key_and_no_worker_does() -> None:
 @pytest.mark.parametrize(
     ("words", "processes"),
     [
-        ("", 2), ("-q --durations=20", 2), ("-x --tb=short -rA", 2), ("tests/worker", 1), ("-k lease", 1),
+        ("", 3), ("-q --durations=20", 3), ("-x --tb=short -rA", 3), ("tests/worker", 1), ("-k lease", 1),
         ("-m soak", 1), ("--soak", 1), ("-q tests/worker/test_lease.py::test_x", 1), ("-s", 1), ("--pdb", 1),
     ],
 )  # fmt: skip
-def test_the_whole_suite_runs_in_two_processes_and_a_part_in_one(words: str, processes: int) -> None:
+def test_the_whole_suite_runs_in_processes_and_a_part_in_one(words: str, processes: int) -> None:
     assert processes_for(words.split()) == processes
 
 

@@ -24,7 +24,6 @@ VERDICT_OF_PAGE: list[tuple[Mapping[str, Any], str, type]] = [
     ({"url": "/font", "timeoutMs": 2500}, "navigation_timeout", RetryLater),
     ({"url": "/endless/network", "waitUntil": "networkidle", "timeoutMs": 3000}, "wait_timeout", RetryLater),
     ({"url": "/endless/script", "timeoutMs": 3000, "delayMs": 100}, "page_hung", RetryLater),
-    ({"url": "/hostile/console", "delayMs": 10_000}, "page_error", GiveUp),
     ({"url": "/hostile/popups", "delayMs": 10_000}, "page_error", GiveUp),
     ({"url": "/status/404"}, "http_status", GiveUp),
     ({"url": "/status/410"}, "http_status", GiveUp),
@@ -47,10 +46,13 @@ VERDICT_OF_PAGE: list[tuple[Mapping[str, Any], str, type]] = [
     ({"url": "file:///etc/passwd"}, "blocked_scheme", GiveUp),
     ({"url": "http://127.0.0.1:1/"}, "blocked_address", GiveUp),
 ]  # fmt: skip
+FLOOD = ({"url": "/hostile/console", "delayMs": 10_000}, "page_error", GiveUp)
 
 
 @pytest.mark.parametrize(
-    ("payload", "code", "verdict"), VERDICT_OF_PAGE, ids=[str(dict(row[0])) for row in VERDICT_OF_PAGE]
+    ("payload", "code", "verdict"),
+    [*VERDICT_OF_PAGE, pytest.param(*FLOOD, marks=pytest.mark.soak)],
+    ids=[str(dict(row[0])) for row in (*VERDICT_OF_PAGE, FLOOD)],
 )
 async def test_each_awkward_page_has_its_verdict(
     camera: Camera, payload: Mapping[str, Any], code: str, verdict: type
