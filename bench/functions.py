@@ -1,4 +1,8 @@
-"""What a function adds to the same request sent straight to the REST endpoint, for one caller and for 16."""
+"""What a function adds to the same request sent straight to the REST endpoint, for one caller and for 16.
+
+Through the local gateway a request to a function passes that one process twice, on its way in and on its way
+to the database, where a cloud has a front of its own for functions. So it is asked at its own port, too.
+"""
 
 import time
 import uuid
@@ -8,6 +12,9 @@ from itertools import repeat
 
 from bench.rounds import Times, alternate, table
 from bench.stack import FUNCTIONS_URL, SUPABASE_URL, fetch
+from deploy.stage import functions_in_repository
+from local.layout import Layout
+from local.programs import function_ports
 
 AT_ONCE = 16
 IN_A_BATCH = 320
@@ -19,13 +26,18 @@ def measure() -> None:
     rpc = f"{SUPABASE_URL}/rest/v1/rpc"
     job = {"type": "bench.overhead", "executorId": executor_id, "payload": {"n": 1}}
     row = {"type": "bench.overhead", "executor_id": executor_id, "payload": {"n": 1}}
+    ports = function_ports(Layout.read(), functions_in_repository())
+    query = f"executorId={executor_id}"
+    at_recent, at_assign = (f"http://127.0.0.1:{ports[name]}" for name in ("jobs-recent", "task-assign"))
     reading: dict[str, Callable[[], object]] = {
         "rpc recent_jobs": lambda: fetch("POST", f"{rpc}/recent_jobs", json={"executor_id": executor_id}),
-        "function jobs-recent": lambda: fetch("GET", f"{FUNCTIONS_URL}/jobs-recent?executorId={executor_id}"),
+        "jobs-recent at its own port": lambda: fetch("GET", f"{at_recent}/?{query}"),
+        "jobs-recent behind the gateway": lambda: fetch("GET", f"{FUNCTIONS_URL}/jobs-recent?{query}"),
     }
     writing: dict[str, Callable[[], object]] = {
         "rpc enqueue_job": lambda: fetch("POST", f"{rpc}/enqueue_job", json=row),
-        "function task-assign": lambda: fetch("POST", f"{FUNCTIONS_URL}/task-assign", json=job),
+        "task-assign at its own port": lambda: fetch("POST", f"{at_assign}/", json=job),
+        "task-assign behind the gateway": lambda: fetch("POST", f"{FUNCTIONS_URL}/task-assign", json=job),
     }
     for ways in (writing, reading):
         yardstick = next(iter(ways))
