@@ -187,10 +187,11 @@ async def test_a_minute_without_realtime_costs_only_the_pace_of_200_jobs(scene: 
     while_down = [row["seconds"] for row in rows if down < row["created_at"] < up]
     after = [row["seconds"] for row in rows if row["created_at"] > heard]
     assert min(len(before), len(while_down), len(after)) >= 10
-    assert statistics.median(before) < 0.3
-    assert max(while_down) < 2 * POLL_SECONDS
+    # Who polls waits for half a pause in the middle; who is woken, for none. The rest is room for a busy machine.
+    assert statistics.median(before) < POLL_SECONDS / 4
+    assert max(while_down) < 5 * POLL_SECONDS
     assert statistics.median(while_down) < POLL_SECONDS
-    assert statistics.median(after) < 0.3
+    assert statistics.median(after) < POLL_SECONDS / 4
 
 
 async def test_realtime_killed_in_the_middle_of_a_thousand_jobs_costs_no_event(scene: Scene) -> None:
