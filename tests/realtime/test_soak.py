@@ -186,7 +186,7 @@ async def test_a_minute_without_realtime_costs_only_the_pace_of_200_jobs(scene: 
     before = [row["seconds"] for row in rows if row["created_at"] < down]
     while_down = [row["seconds"] for row in rows if down < row["created_at"] < up]
     after = [row["seconds"] for row in rows if row["created_at"] > heard]
-    assert min(len(before), len(while_down), len(after)) >= 10
+    assert min(len(before), len(while_down), len(after)) >= 5
     # Who polls waits for half a pause in the middle; who is woken, for none. The rest is room for a busy machine.
     assert statistics.median(before) < POLL_SECONDS / 4
     assert max(while_down) < 5 * POLL_SECONDS
