@@ -4,14 +4,13 @@
 """
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import psycopg
 
-from bench.queue_clients.sidejob_client import Queue, together
+from bench.queue_clients.sidejob_client import Queue, repeat
 from bench.queue_peers import Cost, Server, fresh_database, with_database
 from bench.scaling_model import Fleet, Job, Plan, Prices, Tariff, Worker, per_million, simulate
 
@@ -61,41 +60,21 @@ def _paid(server: Server, calls: int, work: Callable[[], object]) -> Price:
     return Price(cost.cpu_seconds / calls * 1000, cost.wal_bytes / calls, calls / cost.seconds)
 
 
-def _repeat(
-    step: Callable[[int], object], calls: int, concurrency: int = CONCURRENCY
-) -> Callable[[], object]:
-    """The step so often, by so many threads; each call knows its number."""
-
-    def work() -> None:
-        numbers = iter(range(calls))
-        lock = threading.Lock()
-
-        def one() -> int:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return 0
-            step(number)
-            return 1
-
-        together(one, concurrency)
-
-    return work
-
-
 def _prices(server: Server, queue: Queue) -> dict[str, Price]:
     def beat(number: int) -> None:
         queue.call(queue.worker, (BEAT, (f"agent-{number % 50}",)))
 
     prices = {
         "look at an empty queue": _paid(
-            server, CALLS, _repeat(lambda _: queue.call(queue.worker, (LOOK, ())), CALLS)
+            server, CALLS, lambda: repeat(lambda _: queue.call(queue.worker, (LOOK, ())), CALLS, CONCURRENCY)
         ),
-        "heartbeat": _paid(server, CALLS, _repeat(beat, CALLS)),
+        "heartbeat": _paid(server, CALLS, lambda: repeat(beat, CALLS, CONCURRENCY)),
         "tend": _paid(
-            server, CALLS // 4, _repeat(lambda _: queue.call(queue.worker, (TEND, ())), CALLS // 4)
+            server,
+            CALLS // 4,
+            lambda: repeat(lambda _: queue.call(queue.worker, (TEND, ())), CALLS // 4, CONCURRENCY),
         ),
-        "enqueue": _paid(server, JOBS, _repeat(queue.enqueue_one, JOBS)),
+        "enqueue": _paid(server, JOBS, lambda: repeat(queue.enqueue_one, JOBS, CONCURRENCY)),
         "claim, start, finish": _paid(server, JOBS, lambda: queue.drain(JOBS, CONCURRENCY, batch=False)),
     }
     print(
@@ -139,13 +118,10 @@ def _idle(server: Server, queue: Queue, workers: int = 200, seconds: float = 10)
         values = (f"agent-{number % workers}",) if call is BEAT else ()
         queue.call(queue.worker, (call, values))
 
-    cpu, wal = server.now()
-    _repeat(step, len(due), 16)()
-    took = time.perf_counter() - began
-    later_cpu, later_wal = server.now()
+    price = _paid(server, len(due), lambda: repeat(step, len(due), 16))
     print(
-        f"\n{workers} idle workers for {took:.0f} s: {len(due) / took:,.0f} calls/s, {(later_cpu - cpu) / took:.3f} cores,"
-        f" {(later_wal - wal) / took / 1024:,.0f} KiB of WAL a second"
+        f"\n{workers} idle workers for {len(due) / price.rate:.0f} s: {price.rate:,.0f} calls/s,"
+        f" {price.cpu_ms / 1000 * price.rate:.3f} cores, {price.wal_bytes * price.rate / 1024:,.0f} KiB of WAL a second"
     )
 
 

@@ -139,18 +139,7 @@ class Queue:
         if bulk:
             self.enqueue_many(jobs)
         else:
-            numbers = iter(range(jobs))
-            lock = threading.Lock()
-
-            def step() -> int:
-                with lock:
-                    n = next(numbers, None)
-                if n is None:
-                    return 0
-                self.enqueue_one(n)
-                return 1
-
-            together(step, concurrency)
+            repeat(self.enqueue_one, jobs, concurrency)
         return time.perf_counter() - began
 
     def drain(self, jobs: int, concurrency: int, *, batch: bool) -> float:
@@ -160,6 +149,22 @@ class Queue:
         if done != jobs:
             raise SystemExit(f"{done} of {jobs} jobs were done")
         return seconds
+
+
+def repeat(step: Callable[[int], object], times: int, concurrency: int) -> None:
+    """The step so often, by so many threads; each call knows its number."""
+    numbers = iter(range(times))
+    lock = threading.Lock()
+
+    def one() -> int:
+        with lock:
+            number = next(numbers, None)
+        if number is None:
+            return 0
+        step(number)
+        return 1
+
+    together(one, concurrency)
 
 
 def together(step: Callable[[], int], concurrency: int) -> int:
