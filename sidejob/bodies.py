@@ -112,7 +112,12 @@ IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200), AfterValida
 # Parts of schemas that say what the validators of whole bodies check.
 A_TEXT: dict[str, JSON] = {"type": "string", "minLength": 1}
 NOTHING: dict[str, JSON] = {"type": "null"}
-WITH_PATH: dict[str, JSON] = {"required": ["path"], "properties": {"path": {"type": "string"}}}
+WITH_FILE: dict[str, JSON] = {
+    "anyOf": [
+        {"required": [member], "properties": {member: {"type": "string"}}} for member in ("path", "sameAs")
+    ]
+}
+OF_A_FILE = ("mime", "size", "sha256", "bucket", "path", "width", "height")
 
 
 class Body(BaseModel):
@@ -173,7 +178,16 @@ class TaskClaim(Body):
 
 
 class Artifact(Body):
-    """A file that the attempt has put into Storage."""
+    """A file that the attempt has put into Storage, or that an earlier job has."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"sameAs": NOTHING}},
+                {"properties": dict.fromkeys(OF_A_FILE, NOTHING)},
+            ]
+        }
+    )
 
     name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f]*$")]
     mime: MediaType | None = None
@@ -188,6 +202,22 @@ class Artifact(Body):
     url: Text | None = Field(
         None, description="Taken for older workers' sake and dropped: signed URLs expire."
     )
+    same_as: UUID | None = Field(
+        None,
+        description="Instead of `path` and all that says what the file is: the id of an artifact of an ended "
+        "job of the workspace. The file is shared, and stays as long as either job.",
+    )
+
+    @model_validator(mode="after")
+    def _has_one_file(self) -> "Artifact":
+        said = [name for name in OF_A_FILE if getattr(self, name) is not None]
+        if self.same_as and said:
+            raise PydanticCustomError(
+                "two_files",
+                "`{field}` is that of the file which `sameAs` names: leave it out",
+                {"field": said[0]},
+            )
+        return self
 
 
 class TaskResult(Body):
@@ -199,8 +229,8 @@ class TaskResult(Body):
                 {"required": ["artifactRecorded"], "properties": {"artifactRecorded": {"const": True}}},
                 {
                     "properties": {
-                        "artifact": {"anyOf": [WITH_PATH, NOTHING]},
-                        "artifacts": {"items": WITH_PATH},
+                        "artifact": {"anyOf": [WITH_FILE, NOTHING]},
+                        "artifacts": {"items": WITH_FILE},
                     }
                 },
             ]
@@ -228,7 +258,7 @@ class TaskResult(Body):
     def _has_paths(self) -> "TaskResult":
         if not self.artifact_recorded:
             for field, artifact in self.named_artifacts():
-                if artifact.path is None:
+                if artifact.path is None and artifact.same_as is None:
                     raise PydanticCustomError(
                         "missing_path",
                         "`{field}.path` is missing: where in Storage is the file?",

@@ -39,6 +39,9 @@ CODES: Mapping[str, Meaning] = {
     "request_timeout": Meaning(408, "The body did not arrive in time. Send it in one go."),
     "conflict": Meaning(409, "The row was changed by somebody else, or is there already."),
     "lease_lost": Meaning(409, "The lease on this job is not yours (any more). Nothing was written."),
+    "artifact_gone": Meaning(
+        409, "`sameAs` names no artifact of an ended job in this workspace, or its file is gone."
+    ),
     "job_id_taken": Meaning(409, "`jobId` belongs to another job. Choose a new one."),
     "agent_id_taken": Meaning(409, "`agentId` belongs to another user. Choose a new one."),
     "body_too_large": Meaning(413, "The body may have 1 MiB at most."),
@@ -80,6 +83,7 @@ UPSTREAM: Mapping[str, str] = {
     "SJ302": "job_id_taken",
     "SJ303": "agent_id_taken",
     "SJ304": "append_only",
+    "SJ305": "artifact_gone",
     "PGRST301": "invalid_token",
     "PGRST302": "invalid_token",
     "PGRST303": "invalid_token",
@@ -93,6 +97,8 @@ UPSTREAM: Mapping[str, str] = {
     "PGRST204": "schema_outdated",
     "PGRST205": "schema_outdated",
 }
+# What the DETAIL of a failure is: the job's status, by which a worker tells a cancel from a loss; the id.
+DETAILS: Mapping[str, str] = {"lease_lost": "status", "artifact_gone": "sameAs"}
 REFUSED_VALUES = ("22", "23")  # Postgres' classes: data exception, integrity constraint violation
 
 _CONSTRAINT = r'violates (?:check|foreign key|unique|not-null) constraint "([a-z0-9_]+)"'
@@ -153,8 +159,8 @@ def from_upstream(status: int, body: object) -> SidejobError:
     """The failure that PostgREST's answer stands for. Its message never leaves: it may hold values of rows.
     The name of a broken constraint does: those of supabase/migrations are sentences that name the column.
 
-    Of our own failures (SJ…) the hint is passed on, since it is written in the migrations, and of
-    `lease_lost` the detail: the job's status, by which a worker tells a cancel from a loss.
+    Of our own failures (SJ…) the hint is passed on, since it is written in the migrations, and of those in
+    `DETAILS` the detail.
     """
     fields = body if isinstance(body, dict) else {}
     upstream = str(fields.get("code") or "")
@@ -173,8 +179,8 @@ def from_upstream(status: int, body: object) -> SidejobError:
         return Unavailable(code, cause=cause)
     ours = upstream.startswith("SJ")
     message, details = "", None
-    if code == "lease_lost" and isinstance(fields.get("details"), str):
-        details = {"status": fields["details"]}
+    if code in DETAILS and isinstance(fields.get("details"), str):
+        details = {DETAILS[code]: fields["details"]}
     elif broken := re.search(_CONSTRAINT, str(fields.get("message"))):
         details = {"constraint": broken.group(1)}
         message = f"The database refused a value: {broken.group(1).replace('_', ' ')}."

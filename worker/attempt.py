@@ -7,14 +7,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from worker import log as lines
 from worker import uploads
-from worker.errors import LeaseLost, NoFunctions, ProjectError, Refused, Unreachable
+from worker.errors import ArtifactGone, LeaseLost, NoFunctions, ProjectError, Refused, Unreachable
 from worker.handlers import (
     Context,
     Done,
@@ -65,6 +65,8 @@ class Attempt:
         self._work: asyncio.Task[str] | None = None
         self._lease = Lease(lambda: shop.project.renew(claim), shop.lease_seconds)
         self._handed_back = False
+        self._checkpoint = claim.job.checkpoint
+        self._folder = _Folder(shop.folder)
 
     async def run(self) -> None:
         job, began = self.claim.job, time.monotonic()
@@ -112,24 +114,27 @@ class Attempt:
             self._work.cancel()
 
     async def _perform(self) -> str:
-        folder = _Folder(self._shop.folder)
         try:
             await persistently(lambda: self._shop.project.start(self.claim))
-            outcome = await self._handle(folder)
-            return await self._conclude(outcome)
+            try:
+                return await self._conclude(await self._handle())
+            except ArtifactGone as gone:
+                log.warning("made anew what was to be shared: %s", gone)
+                return await self._conclude(await self._handle(alone=True))
         except LeaseLost as lost:
             log.warning("not ours any more; nothing written", extra=lines.fields(status=lost.status))
             return "cancelled" if lost.status == "cancelled" else "lease_lost"
         finally:
-            folder.remove()
+            self._folder.remove()
 
-    async def _handle(self, folder: "_Folder") -> Outcome:
-        job = self.claim.job
+    async def _handle(self, *, alone: bool = False) -> Outcome:
+        """`alone`: nothing is taken from earlier jobs. What this one has stored is in its checkpoint."""
+        job = replace(self.claim.job, checkpoint=self._checkpoint)
         handler = self._shop.handlers.get(job.type)
         if handler is None:
             return GiveUp(Error("unknown_type", f"This worker knows no jobs of type {job.type[:100]!r}."))
         try:
-            return await handler(job, self._context(folder))
+            return await handler(job, self._context(alone=alone))
         except FileTooLarge as error:
             return GiveUp(Error("output_too_large", str(error)))
         except StorageFailed as error:
@@ -142,7 +147,7 @@ class Attempt:
             log.exception("the handler raised: this is a bug")
             return RetryLater(Error("internal_error", "The worker failed; its log says why."))
 
-    def _context(self, folder: "_Folder") -> Context:
+    def _context(self, *, alone: bool) -> Context:
         job, shelf, project = self.claim.job, self._shelf, self._shop.project
 
         async def store(file: File) -> Stored:
@@ -155,14 +160,15 @@ class Attempt:
 
         async def earlier(source: str) -> Sequence[Earlier]:
             try:
-                return await project.earlier(job, source)
+                return () if alone else await project.earlier(job, source)
             except ProjectError as error:
                 log.warning("earlier jobs could not be read; nothing is taken from them: %s", error)
                 return ()
 
-        return Context(folder.path, self._progress, store, earlier, adopt)
+        return Context(self._folder.path, self._progress, store, earlier, adopt)
 
     async def _progress(self, progress: Any, checkpoint: Any = None) -> None:
+        self._checkpoint = self._checkpoint if checkpoint is None else checkpoint
         try:
             await self._shop.project.progress(self.claim, progress, checkpoint)
         except ProjectError as error:
@@ -190,13 +196,15 @@ class Attempt:
     async def _store_and_deliver(self, done: Done) -> str:
         job, began = self.claim.job, time.monotonic()
         try:
-            rows = await self._shelf.store_all(done.files)
+            stored = await self._shelf.store_all(done.files)
         except FileTooLarge as error:
             return await self._conclude(GiveUp(Error("output_too_large", str(error))))
         except (Unreachable, Refused, OSError) as error:
             log.error("upload failed: %s", error)
             return await self._conclude(RetryLater(Error("upload_failed", "The files could not be stored.")))
-        uploaded = [row["size"] for row, file in zip(rows, done.files, strict=True) if isinstance(file, File)]
+        uploaded = [
+            kept.size for kept, file in zip(stored, done.files, strict=True) if isinstance(file, File)
+        ]
         self._shop.metrics.add("uploaded_bytes_total", sum(uploaded))
         now = time.monotonic()
         timings = {
@@ -206,10 +214,12 @@ class Attempt:
             "totalMs": max(0, round((datetime.now(UTC) - job.claimed_at).total_seconds() * 1000)),
         }
         result = {**done.result, "timings": timings}
-        if len(rows) <= _MOST_SHOWN:
-            result["artifacts"] = [_shown(row) for row in rows]
+        if len(stored) <= _MOST_SHOWN:
+            result["artifacts"] = [_shown(file) for file in stored]
         try:
-            await self._deliver(Report(ok=True, result=result, artifacts=rows))
+            await self._deliver(Report(ok=True, result=result, artifacts=tuple(map(uploads.row, stored))))
+        except ArtifactGone:
+            raise
         except Refused as error:
             log.exception("the result was refused: this is a bug")
             failure = Error("result_refused", "The project refused the result.", {"reason": error.code})
@@ -222,7 +232,7 @@ class Attempt:
         if not files:
             return
         try:
-            rows = await self._shelf.store_all(files)
+            rows = tuple(map(uploads.row, await self._shelf.store_all(files)))
             await self._shop.project.record_artifacts(self.claim, rows)
         except LeaseLost:
             raise
@@ -280,8 +290,9 @@ async def _stop(work: asyncio.Task[str]) -> None:
         log.warning("the handler failed while it was stopped", exc_info=error)
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in ("name", "mime", "size", "width", "height", "path") if key in row}
+def _shown(file: Stored) -> dict[str, Any]:
+    shown = {key: getattr(file, key) for key in ("name", "mime", "size", "width", "height", "path")}
+    return {key: value for key, value in shown.items() if value is not None}
 
 
 @dataclass

@@ -6,6 +6,7 @@ ProjectError
 ├── SignInRefused      the worker's own email or password is wrong
 ├── LeaseLost          the job is no longer this attempt's; `status` says what became of it
 └── Refused            anything else that trying again will not mend; `code` says what
+    └── ArtifactGone   a file that was to be shared with an earlier job is there no more
 """
 
 
@@ -35,3 +36,7 @@ class Refused(ProjectError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+
+
+class ArtifactGone(Refused):
+    pass

@@ -71,6 +71,7 @@ class Stored:
     path: str  # in the bucket
     width: int | None = None
     height: int | None = None
+    id: str | None = None  # of the earlier job's artifact whose file it is; none: it was stored for this job
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,8 @@ class Context:
     store: Callable[[File], Awaitable[Stored]] = _not_here
     # earlier(source): jobs whose result has this `source`, the newest first.
     earlier: Callable[[str], Awaitable[Sequence[Earlier]]] = _not_here
-    # adopt(file, name): a file of an earlier attempt or job as one of this job's; None when it is gone.
+    # adopt(file, name): a file of an earlier attempt or job as one of this job's; None when it is gone. What
+    # `earlier` gave is shared, not copied: should it be gone at the end, the handler runs once more without.
     adopt: Callable[[Stored, str], Awaitable[Stored | None]] = _not_here
 
 

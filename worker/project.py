@@ -16,7 +16,15 @@ from storage3.exceptions import StorageApiError
 
 from sidejob.errors import UPSTREAM
 from worker import VERSION
-from worker.errors import LeaseLost, NoFunctions, ProjectError, Refused, SignInRefused, Unreachable
+from worker.errors import (
+    ArtifactGone,
+    LeaseLost,
+    NoFunctions,
+    ProjectError,
+    Refused,
+    SignInRefused,
+    Unreachable,
+)
 from worker.handlers import Earlier, Job, Stored
 from worker.session import Session
 from worker.settings import Settings
@@ -255,7 +263,7 @@ class Project:
             "ok": report.ok,
             "result": report.result,
             "error": report.error,
-            "artifacts": list(report.artifacts) or None,
+            "artifacts": [_camel(row) for row in report.artifacts] or None,
             "retryAt": _iso(report.retry_at),
             "giveUp": report.give_up or None,
         }
@@ -328,6 +336,8 @@ def _translated(error: APIError) -> ProjectError:
         return LeaseLost(str(error.details or "unknown"))
     if meaning == "not_found":
         return LeaseLost("gone")  # the job, or this worker's membership
+    if meaning == "artifact_gone":
+        return ArtifactGone(meaning, message)
     if code == "401" or meaning == "invalid_token":
         return _TokenRefused(code, message)
     if code.startswith(_LATER):
@@ -350,9 +360,15 @@ def _answered(answer: httpx.Response) -> ProjectError:
     if status == 409 and code == "lease_lost":
         details = body.get("details")
         return LeaseLost(str(details.get("status", "unknown")) if isinstance(details, dict) else "unknown")
+    if status == 409 and code == "artifact_gone":
+        return ArtifactGone(code, str(body.get("error", ""))[:500])
     if status in (404, 503):
         return NoFunctions(f"a function answered {status}")
     return _refusal(502 if status < 400 else status, code, str(body.get("error", ""))[:500])
+
+
+def _camel(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sameAs" if name == "same_as" else name: value for name, value in row.items()}
 
 
 def _one(answer: Any) -> Any:

@@ -64,9 +64,10 @@ class Shelf:
         return Stored(file.name, file.mime, size, digest, path, file.width, file.height)
 
     async def adopt(self, file: Stored, name: str) -> Stored | None:
-        """A copy, made within Storage; None when the file is gone. What an earlier attempt has stored is the
-        job's own already. Raises Unreachable, Refused."""
-        if f"/{self._job.id}/" in file.path:
+        """The file under another name; None when it is gone. An artifact's is shared, what an earlier attempt
+        has stored is the job's own already, and anything else is copied within Storage. Raises Unreachable,
+        Refused."""
+        if file.id or f"/{self._job.id}/" in file.path:
             return replace(file, name=name)
         path = self._place(name)
         found: list[bool] = []
@@ -77,13 +78,9 @@ class Shelf:
         await persistently(copy)
         return replace(file, name=name, path=path) if found[-1] else None
 
-    async def store_all(self, files: Iterable[File | Stored]) -> tuple[dict[str, Any], ...]:
-        """The artifact rows; uploads what is not stored yet. Raises as `store`."""
-        rows = []
-        for file in files:
-            stored = file if isinstance(file, Stored) else await self.store(file)
-            rows.append(row(stored))
-        return tuple(rows)
+    async def store_all(self, files: Iterable[File | Stored]) -> tuple[Stored, ...]:
+        """Uploads what is not stored yet. Raises as `store`."""
+        return tuple([file if isinstance(file, Stored) else await self.store(file) for file in files])
 
     def _place(self, name: str) -> str:
         return object_path(self._job, _reduced(name, self._taken))
@@ -91,6 +88,8 @@ class Shelf:
 
 def row(file: Stored) -> dict[str, Any]:
     """The artifact row, as `finish_job` takes it."""
+    if file.id:
+        return {"name": file.name, "same_as": file.id}
     known = {key: value for key, value in asdict(file).items() if value is not None}
     return {**known, "bucket": "artifacts"}
 

@@ -128,7 +128,7 @@ TASK_RESULT = Operation(
     "Report how an attempt ended. The same report twice changes nothing.",
     closed(ok={"const": True}, jobId=UUID, status=STATE),
     bodies.TaskResult,
-    errors=LOST,
+    errors=(*LOST, "artifact_gone"),
 )
 WORKER_HEARTBEAT = Operation(
     "A worker says that it is alive.",

@@ -147,6 +147,7 @@ ROWS: dict[str, Schema] = {
         url=nullable(TEXT),
         width=said(nullable(COUNT), "Pixels."),
         height=said(nullable(COUNT), "Pixels."),
+        same_as=said(nullable(UUID), "The earlier job's artifact whose file this is, which may be gone."),
         created_at=INSTANT,
     ),
     "WorkerSeen": row(

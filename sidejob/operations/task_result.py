@@ -45,7 +45,7 @@ def task_result(call: Call) -> Reply:
 
 
 def _artifact_row(artifact: "Artifact") -> dict[str, JSON]:
-    return artifact.model_dump(exclude={"url"}, exclude_none=True)
+    return artifact.model_dump(mode="json", exclude={"url"}, exclude_none=True)
 
 
 def _result(body: "TaskResult") -> JSON:

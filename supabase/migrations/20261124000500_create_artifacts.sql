@@ -1,5 +1,6 @@
 -- What a job produced: one row a file here, its bytes in Storage's bucket `artifacts` under
--- <workspace>/<yyyy>/<mm>/<dd>/<job>/<attempt>/<name>.
+-- <workspace>/<yyyy>/<mm>/<dd>/<job>/<attempt>/<name>. A job that comes to the same file as an earlier one has a row of its own for it,
+-- and no second copy of the bytes: they stay as long as any row names them, whichever job goes first.
 
 create table public.artifacts (
   id uuid primary key default gen_random_uuid(),
@@ -15,6 +16,7 @@ create table public.artifacts (
   url text,                     -- a public address, if there is one; never a signed one
   width int,                    -- pixels, for pictures
   height int,
+  same_as uuid,                 -- the artifact of an earlier job whose file this is; written by finish_job alone, and that row may be gone
   created_at timestamptz not null default now(),
   constraint artifact_name_once_an_attempt unique (job_id, attempt, name),
   constraint name_is_1_to_255_characters check (char_length(name) between 1 and 255 and name !~ '[\x01-\x1f]'),
@@ -26,13 +28,15 @@ create table public.artifacts (
   constraint path_is_in_the_folder_of_its_job check (
     case when path ~ '^[0-9a-f-]{36}/\d{4}/\d{2}/\d{2}/[0-9a-f-]{36}/\d{1,9}/[A-Za-z0-9_!.*''() &$@=;:+,?-]{1,255}$'
       then split_part(path, '/', 1) = workspace_id::text
-       and split_part(path, '/', 5) = job_id::text
-       and split_part(path, '/', 6)::int between 1 and attempt
        and split_part(path, '/', 7) not in ('.', '..')
+       and (same_as is not null  -- then the earlier job's folder: finish_job took the path from that job's row
+         or split_part(path, '/', 5) = job_id::text and split_part(path, '/', 6)::int between 1 and attempt)
       else false end),
   constraint url_is_not_a_signed_one check (url !~* '[?&](token|signature|x-amz-signature)='),
   constraint pixels_are_positive check (width > 0 and height > 0)
 );
+
+create index artifacts_by_path on public.artifacts (path);  -- does any job need this file? whose is it?
 
 alter table public.artifacts enable row level security;
 revoke all on public.artifacts from public, anon, authenticated, service_role;
@@ -59,7 +63,28 @@ begin
   end if;
   return new;
 end $$;
-revoke execute on function sidejob.place_artifact from public;
+-- The file of an artifact, for another job of the workspace to share. The earlier job is locked, so that retention passes it by until
+-- the caller's transaction has ended. `besides`: how much the caller says of the file himself. Raises SJ100, SJ305.
+create function sidejob.shared_file(same_as uuid, workspace_id uuid, besides int) returns public.artifacts
+language plpgsql strict set search_path = '' as $$
+declare
+  file public.artifacts;
+begin
+  if besides > 0 then
+    perform sidejob.refuse('SJ100', 'same_as: such an artifact has a name and nothing else',
+      'Leave out mime, size, sha256, bucket, path, width and height: they are those of the file that it shares.');
+  end if;
+  select s.* into file from public.artifacts s join public.jobs j on j.id = s.job_id
+   where s.id = shared_file.same_as and s.workspace_id = shared_file.workspace_id and j.finished_at is not null
+     and exists (select from storage.objects o where o.bucket_id = s.bucket and o.name = s.path)
+     for key share of j;
+  if not found then
+    perform sidejob.refuse('SJ305', 'same_as: there is no such artifact of an ended job in this workspace, or its file is gone',
+      'Store a file of your own and name its path. DETAIL is the id that same_as had.', same_as::text);
+  end if;
+  return file;
+end $$;
+revoke execute on function sidejob.place_artifact, sidejob.shared_file from public;
 create trigger artifacts_place before insert on public.artifacts for each row execute function sidejob.place_artifact();
 
 insert into storage.buckets (id, name, public, file_size_limit) values ('artifacts', 'artifacts', false, 268435456)

@@ -325,6 +325,7 @@ create type sidejob.report as (
 -- Ends attempts. ok: the job has succeeded, its artifacts are recorded in the same transaction. Not ok: it runs again at
 -- retry_at (else after the usual delay) while attempts are left and give_up is false; then it has failed and is a dead letter.
 -- status is null for a report whose writer does not hold the lease: nothing is written for it.
+-- An artifact that says `same_as`, the id of an earlier job's artifact, and no path shares that one's file.
 --
 -- The same report a second time changes nothing and answers the same. attempt and lease_token may both be left out by an older
 -- worker that knows neither: it must hold the lease, and no earlier attempt may have been its own, or a late report of that
@@ -394,18 +395,22 @@ begin
            when not o.ok and o.last_event in ('job.retry_scheduled', 'job.dead_lettered') and o.old_error is not distinct from o.error then o.status end)
     from outcome o order by o.place;
   if said.artifacts then  -- of what has succeeded just now; a row that the worker inserted itself is brought up to date
-    insert into public.artifacts (job_id, workspace_id, attempt, name, mime, size, sha256, bucket, path, width, height)
-    select j.id, j.workspace_id, j.attempts, a.name, coalesce(a.mime, 'application/octet-stream'), a.size, a.sha256,
-           coalesce(a.bucket, 'artifacts'), a.path, a.width, a.height
+    insert into public.artifacts (job_id, workspace_id, attempt, name, mime, size, sha256, bucket, path, width, height, same_as)
+    select j.id, j.workspace_id, j.attempts, a.name, coalesce(s.mime, a.mime, 'application/octet-stream'), coalesce(s.size, a.size),
+           coalesce(s.sha256, a.sha256), coalesce(s.bucket, a.bucket, 'artifacts'), coalesce(s.path, a.path),
+           coalesce(s.width, a.width), coalesce(s.height, a.height), s.id
       from unnest(reports) as r join public.jobs j on j.id = r.job_id and j.lease_owner = me and j.status = 'succeeded' and j.finished_at = ts
      cross join lateral jsonb_to_recordset(r.artifacts)
-        as a (name text, mime text, size bigint, sha256 text, bucket text, path text, width int, height int)
+        as a (name text, mime text, size bigint, sha256 text, bucket text, path text, width int, height int, same_as uuid)
+     cross join lateral sidejob.shared_file(a.same_as, j.workspace_id,
+        num_nonnulls(a.mime, a.size, a.sha256, a.bucket, a.path, a.width, a.height)) as s  -- nulls without same_as
     on conflict on constraint artifact_name_once_an_attempt do update
-      set mime = excluded.mime, size = excluded.size, sha256 = excluded.sha256, path = excluded.path, width = excluded.width, height = excluded.height;
+      set mime = excluded.mime, size = excluded.size, sha256 = excluded.sha256, path = excluded.path, width = excluded.width, height = excluded.height,
+          same_as = excluded.same_as;
   end if;
 end $$;
 
--- Ends an attempt, as said above. Raises SJ300 lease_lost.
+-- Ends an attempt, as said above. Raises SJ300 lease_lost, SJ305 when an artifact's same_as is gone.
 create function public.finish_job(
   inout job_id uuid, attempt int, lease_token text, ok boolean, result jsonb default null, error jsonb default null, artifacts jsonb default '[]',
   retry_at timestamptz default null, give_up boolean default false, out status text)
@@ -434,7 +439,7 @@ exception when data_exception then
 end $$;
 
 -- Ends many attempts at once. Answers in the order of the reports, and a status of null means lease_lost: that report changed nothing,
--- the others stand. A report that breaks a constraint fails the whole call.
+-- the others stand. A report that breaks a constraint, or whose artifact's same_as is gone, fails the whole call.
 create function public.finish_jobs(reports jsonb) returns table (job_id uuid, attempt int, status text)
 language plpgsql security definer set search_path = '' as $$
 begin

@@ -45,8 +45,8 @@ begin
   end if;
 end $$;
 
--- Objects of the bucket that nobody needs, among the next max_objects after the name `after`: those whose job is no more, and those that no
--- artifact's row names an hour after their job's end. scanned_to is where to go on; null when the end was reached.
+-- Objects of the bucket that nobody needs, among the next max_objects after the name `after`: those that no artifact's row names, whichever
+-- job's it is, once their own job is no more or ended an hour ago. scanned_to is where to go on; null when the end was reached.
 -- Only Storage itself can remove them (the function artifacts-sweep): hosted projects refuse to delete from storage.objects.
 create function public.objects_to_sweep(after text default '', max_objects int default 1000, out paths text[], out scanned_to text)
 language plpgsql stable security definer set search_path = '' as $$
@@ -65,9 +65,8 @@ begin
   select count(*), max(s.name),
          coalesce(array_agg(s.name order by s.name) filter (where
            s.part[1]::uuid = any (mine)
-           and case when j.id is null then true
-                else j.finished_at < clock_timestamp() - interval '1 hour'
-                 and not exists (select from public.artifacts a where a.job_id = j.id and a.path = s.name) end), '{}')
+           and (j.id is null or j.finished_at < clock_timestamp() - interval '1 hour')
+           and not exists (select from public.artifacts a where a.path = s.name)), '{}')
     into seen, scanned_to, paths
     from slice s left join public.jobs j on j.id = s.part[2]::uuid and j.workspace_id = s.part[1]::uuid;
   if seen < max_objects then

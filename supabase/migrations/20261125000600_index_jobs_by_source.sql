@@ -1,6 +1,6 @@
 -- A worker may take a file over from an earlier job that was made from the very same source: a version of a Figma file.
--- The source stands in the job's result, `result ->> 'source'`, and such a file is copied within Storage, so that each job
--- keeps bytes of its own and may be removed alone. Reading needs no right beyond those on jobs and artifacts.
+-- The source stands in the job's result, `result ->> 'source'`, and its artifact then says `same_as` and shares the
+-- earlier job's bytes. Reading needs no right beyond those on jobs and artifacts.
 --
 -- Why one more index: an export asks this before it asks Figma anything, among all jobs that the workspace keeps, and no
 -- other index has the source. A job without one, which is every job but Figma's exports, is not in it and pays nothing.

@@ -50,6 +50,7 @@ class Scene:
     letter: int
     other_workspace_id: str  # an empty one
     somebody: str  # a viewer whom an owner may change
+    earlier: str  # an artifact of a job that has ended
 
     def lease_of_functions(self) -> dict[str, object]:
         return {"jobId": self.held, "attempt": self.lease["attempt"], "leaseToken": self.lease["lease_token"]}
@@ -230,6 +231,9 @@ WRITE = [
     Right("task-result", post("task-result", a_result), "worker"),
     Right("Collab: task.result", collab("task.result", a_result), "worker"),
     Right("record an artifact", rest("POST", "artifacts", lambda s: {"job_id": s.held, "name": "b.txt", "size": 5, "path": f"{s.folder()}/b.txt"}), "worker"),
+    Right("share an earlier job's file", rpc("finish_job", lambda s: {**s.lease, "ok": True, "artifacts": [{"name": "b.txt", "same_as": s.earlier}]}), "worker"),
+    Right("share an earlier job's file by function", post("task-result", lambda s: {**a_result(s), "artifact": {"name": "b.txt", "sameAs": s.earlier}}), "worker"),
+    Right("record an earlier job's file by hand", rest("POST", "artifacts", lambda s: {"job_id": s.held, "name": "b.txt", "size": 5, "path": s.path, "same_as": s.earlier}), ""),
     Right("store a file under the lease", upload(lambda s: f"{s.folder()}/b.txt"), "worker secret"),
     Right("store a file under another job", upload(lambda s: s.path.replace(s.held, s.queued)), "secret"),
     Right("store a file under no job", upload(lambda s: f"{s.workspace_id}/{uuid.uuid4()}.txt"), "secret"),

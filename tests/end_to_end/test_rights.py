@@ -94,6 +94,7 @@ def make_scene(stack: Stack) -> Scene:
     assert found is not None
     lease = {"job_id": held, "attempt": job["attempt"], "lease_token": job["lease_token"]}
     letter = dead_letter(stack, worker, f"{executor_id}-doomed")
+    earlier = ended_artifact(stack, worker, f"{executor_id}-earlier")
     home = stack.env["DEMO_WORKSPACE_ID"]
     stack.sql.execute(
         "insert into public.job_limits (workspace_id, executor_id, max_running) values (%s, %s, 1000)",
@@ -114,8 +115,32 @@ def make_scene(stack: Stack) -> Scene:
         "insert into public.workspaces (name) values (%s) returning id::text", [executor_id]
     ).fetchall()
     return Scene(
-        home, queued, held, lease, found["id"], path, executor_id, agent_id, letter, empty["id"], somebody
+        home,
+        queued,
+        held,
+        lease,
+        found["id"],
+        path,
+        executor_id,
+        agent_id,
+        letter,
+        empty["id"],
+        somebody,
+        earlier,
     )
+
+
+def ended_artifact(stack: Stack, worker: Person, executor_id: str) -> str:
+    done(stack.sign_in("DEMO").post("task-assign", {"type": "test.rights", "executorId": executor_id}))
+    (job,) = worker.rest("POST", "rpc/claim_one_job", {"executor_id": executor_id}).json()
+    path = f"{job['workspace_id']}/{DAY}/{job['id']}/1/a.txt"
+    assert worker.upload(path, b"bytes", "text/plain").is_success
+    lease = {"job_id": job["id"], "attempt": job["attempt"], "lease_token": job["lease_token"]}
+    artifacts = [{"name": "a.txt", "size": 5, "path": path}]
+    done(worker.rest("POST", "rpc/finish_job", {**lease, "ok": True, "artifacts": artifacts}))
+    found = stack.sql.execute("select id::text from public.artifacts where path = %s", [path]).fetchone()
+    assert found is not None
+    return str(found["id"])
 
 
 def dead_letter(stack: Stack, worker: Person, executor_id: str) -> int:

@@ -15,6 +15,7 @@ ASSIGN: dict[str, Any] = {"type": "browser.screenshot"}
 RESULT: dict[str, Any] = {"jobId": JOB, "ok": True, "attempt": 1, "leaseToken": "t"}
 BEAT: dict[str, Any] = {"agentId": "a", "executorId": "default", "status": "idle"}
 FILE: dict[str, Any] = {"name": "a.png", "path": "p"}
+SHARED: dict[str, Any] = {"name": "a.png", "sameAs": JOB}
 
 
 def refusal(model: type[Body], body: dict[str, Any] | str) -> Refused:
@@ -77,6 +78,14 @@ def refusal(model: type[Body], body: dict[str, Any] | str) -> Refused:
         (bodies.TaskResult, RESULT | {"artifacts": [FILE, FILE | {"sha256": "x"}]}, "artifacts.1.sha256"),
         (bodies.TaskResult, RESULT | {"artifact": {"name": "a.png"}}, "artifact.path"),
         (bodies.TaskResult, RESULT | {"artifacts": [FILE, {"name": "b.png"}]}, "artifacts.1.path"),
+        (bodies.TaskResult, RESULT | {"artifacts": [{"name": "b.png", "sameAs": "x"}]}, "artifacts.0.sameAs"),
+        (bodies.TaskResult, RESULT | {"artifacts": [FILE, SHARED | {"path": "a"}]}, "artifacts.1"),
+        (
+            bodies.TaskResult,
+            RESULT | {"artifact": SHARED | {"size": 0}, "artifactRecorded": True},
+            "artifact",
+        ),
+        (bodies.TaskResult, RESULT | {"artifact": {"sameAs": JOB}}, "artifact.name"),
         (bodies.JobCancel, {}, "jobId"),
         (bodies.SignArtifact, {"artifactId": "x"}, "artifactId"),
         (bodies.SignArtifact, {"expires": "1h"}, "expires"),

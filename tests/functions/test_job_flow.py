@@ -260,6 +260,52 @@ def test_what_a_stranger_cannot_see_is_404_everywhere(
     assert job_id not in {row["id"] for row in done(stranger.get("jobs-recent", limit=100))["items"]}
 
 
+def test_two_jobs_share_one_file(
+    stack: Stack, member: Person, stranger: Person, worker: Person, executor: str
+) -> None:
+    for _ in range(3):
+        assign(member, executor)
+    first, second, third = (claim(worker, executor) for _ in range(3))
+    own = store(worker, first)
+    done(worker.post("task-result", {**lease(first), "ok": True, "artifact": own}))
+    (source,) = status(member, first["id"])["artifacts"]
+    entry = {"name": "again.png", "sameAs": source["id"]}
+    report = {**lease(second), "ok": True, "artifacts": [entry]}
+    done(worker.post("task-result", report))
+    done(worker.collab("task.result", {**lease(third), "ok": True, "artifact": entry}))
+    like_the_first = ("mime", "size", "sha256", "path")
+    for job in (second, third):
+        (file,) = status(member, job["id"])["artifacts"]
+        assert (file["name"], file["same_as"]) == ("again.png", source["id"])
+        assert [file[column] for column in like_the_first] == [own[column] for column in like_the_first]
+        assert done(member.get("artifacts-list", jobId=job["id"]))["items"] == [file]
+        assert done(member.collab(f"artifacts/by-job/{job['id']}"))["items"] == [file]
+        assert done(member.collab(f"job/{job['id']}/summary"))["artifacts"] == 1
+        for place in ({"artifactId": file["id"]}, {"bucket": file["bucket"], "path": file["path"]}):
+            signed = done(member.post("sign-artifact", place))
+            assert stack.http.get(signed["url"]).content == PNG
+            refused(stranger.post("sign-artifact", place), 404, "not_found")
+    stack.sql.execute("delete from public.artifacts where id = %s", [source["id"]])
+    assert done(worker.post("task-result", report))["status"] == "succeeded", "the same report again"
+    (file,) = status(member, second["id"])["artifacts"]
+    assert stack.http.get(done(member.get("sign-artifact", artifactId=file["id"]))["url"]).content == PNG
+
+
+def test_a_file_that_cannot_be_shared_is_409_and_the_job_goes_on(
+    stack: Stack, member: Person, worker: Person, executor: str
+) -> None:
+    assign(member, executor)
+    job = claim(worker, executor)
+    entry = {"name": "again.png", "sameAs": str(uuid.uuid4())}
+    report = {**lease(job), "ok": True, "artifacts": [entry]}
+    for reported in (worker.post("task-result", report), worker.collab("task.result", report)):
+        answer = refused(reported, 409, "artifact_gone")
+        assert answer["error"].startswith("`sameAs`")
+        assert answer["details"] == {"sameAs": entry["sameAs"]}
+    assert stack.count("public.artifacts", job_id=job["id"]) == 0
+    done(worker.post("task-result", {**lease(job), "ok": True, "artifact": store(worker, job)}))
+
+
 def test_an_object_that_is_gone_is_404_though_its_row_is_there(
     stack: Stack, member: Person, worker: Person, executor: str
 ) -> None:

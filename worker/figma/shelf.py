@@ -98,6 +98,8 @@ class Shelf:
         folders: list[str] = []
         kept: dict[str, Any] = {}
         for key, entry in self.kept.items():
+            if entry.file.id:
+                continue  # the next attempt finds the earlier job again, or something better
             folder, _, name = entry.file.path.rpartition("/")
             if folder not in folders:
                 folders.append(folder)

@@ -34,6 +34,7 @@ class Storage:
     progress: list[Mapping[str, Any]] = field(default_factory=list)
     checkpoint: Any = None
     copies: int = 0
+    shares: int = 0
     uploads: int = 0
     fail_after: int | None = None  # uploads, then the process is as good as dead
     attempt: int = 0
@@ -60,6 +61,9 @@ class Storage:
             return [one for one in reversed(self.earlier) if one.result.get("source") == source]
 
         async def adopt(file: Stored, name: str) -> Stored | None:
+            if file.id:
+                self.shares += 1
+                return replace(file, name=name)
             if file.path not in self.objects:
                 return None
             if file.path.startswith(f"workspace/day/{self.job}/"):
@@ -84,7 +88,8 @@ class Storage:
 
     def remember(self, done: Done) -> None:
         """The job has ended well: later ones find it. Its checkpoint is its own."""
-        files = tuple(file for file in done.files if isinstance(file, Stored))
+        kept = (file for file in done.files if isinstance(file, Stored))
+        files = tuple(replace(file, id=f"artifact-{self.job}-{number}") for number, file in enumerate(kept))
         self.earlier.append(Earlier(json.loads(json.dumps(done.result)), files))
         self.checkpoint = None
         self.job += 1

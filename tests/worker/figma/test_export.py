@@ -1,5 +1,6 @@
 """Exports: the pictures asked for, each once, with the calls that it takes and no more."""
 
+import asyncio
 import io
 from typing import Any
 
@@ -239,6 +240,7 @@ async def test_the_same_job_again_costs_one_metadata_request(studio: Studio, wor
     assert second.result["counts"]["fromCache"] == 3
     third = await studio.done(PROVEN)
     assert third.result["items"] == second.result["items"]
+    assert (studio.storage.uploads, studio.storage.copies, studio.storage.shares) == (3, 0, 6)
 
 
 async def test_the_same_job_in_other_words_is_the_same_job(studio: Studio, world: World) -> None:
@@ -255,7 +257,7 @@ async def test_a_changed_file_is_rendered_anew(studio: Studio, world: World) -> 
     second = await studio.done(PROVEN)
     assert colours(studio, second) != colours(studio, first)
     assert colours(studio, second)["1:2"] == pictures.colour(KEY, "1:2", world.documents[KEY].version)
-    assert studio.storage.copies == 0
+    assert studio.storage.shares == 0
 
 
 async def test_other_options_are_other_pictures_and_equal_ones_are_taken_over(
@@ -263,7 +265,7 @@ async def test_other_options_are_other_pictures_and_equal_ones_are_taken_over(
 ) -> None:
     await studio.done({"file": KEY, "nodeIds": ["1:2", "1:4"]})
     more = await studio.done({"file": KEY, "nodeIds": ["1:2", "1:8"], "scales": [1, 2]})
-    assert studio.storage.copies == 1, "1:2 at scale 1"
+    assert (studio.storage.shares, studio.storage.copies) == (1, 0), "1:2 at scale 1"
     cached = [(item["nodeId"], item["scale"]) for item in more.result["items"] if item.get("fromCache")]
     assert cached == [("1:2", 1.0)]
     other = await studio.done({"file": KEY, "nodeIds": ["1:2"], "useAbsoluteBounds": True})
@@ -273,12 +275,21 @@ async def test_other_options_are_other_pictures_and_equal_ones_are_taken_over(
     assert world.requests(part="/v1/images/")[-1].ids == ["1:2"]
 
 
-async def test_a_cached_file_that_is_gone_is_rendered_again(studio: Studio) -> None:
-    await studio.done(PROVEN)
-    studio.storage.objects.pop("workspace/day/1/1/Hero.png")
+async def test_a_killed_attempts_successor_finds_again_what_can_be_shared(
+    studio: Studio, world: World
+) -> None:
+    """The checkpoint has what the job itself has stored, and no earlier job's file, which may go meanwhile."""
+    await studio.done({"file": KEY, "nodeIds": ["1:2", "1:4"]})
+    studio.storage.fail_after = studio.storage.uploads
+    with pytest.raises(asyncio.CancelledError):
+        await studio.outcome(PROVEN)
+    assert studio.storage.checkpoint["kept"] == {}
+    assert studio.storage.progress[-1]["done"] == 2
+    studio.storage.fail_after = None
+    world.asked.clear()
     done = await studio.done(PROVEN)
-    assert len(done.files) == 3
-    assert [item["nodeId"] for item in done.result["items"] if not item.get("fromCache")] == ["1:2"]
+    assert (done.result["counts"]["fromCache"], len(done.files)) == (2, 3)
+    assert world.requests(part="/v1/images/")[-1].ids == ["1:8"]
 
 
 async def test_a_version_can_be_asked_for_and_is_kept_while_the_file_moves(

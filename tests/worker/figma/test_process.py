@@ -19,11 +19,14 @@ from local.figma import pictures
 from local.figma.documents import many_icons, proven_case
 from local.figma.server import serving
 from local.figma.world import TOKEN, Answer, World
-from tests.stack import Person
+from tests.functions.test_dead_letters import sweep
+from tests.stack import Person, Stack
 from tests.worker.figma.conftest import KEY
+from tests.worker.gate import Gate, gate_to
 from tests.worker.jobs import Jobs, eventually
 from tests.worker.processes import children
 
+LARGE = "threehundredicons"
 PROVEN = {"file": KEY, "nodeIds": ["1:8", "1:2", "1:4"]}
 
 
@@ -52,7 +55,7 @@ def jobs(member: Person) -> Jobs:
 @pytest.fixture
 def own_world() -> Iterator[World]:
     """A Figma in real minutes, with room for the tests' requests."""
-    world = World(proven_case(), many_icons("manyiconsfile", 150))
+    world = World(proven_case(), many_icons("manyiconsfile", 150), many_icons(LARGE, 300))
     world.limits.per_minute = {1: 100, 2: 100, 3: 100}
     for document in world.documents.values():  # what earlier tests have exported is in the workspace's cache
         document.version = str(uuid.uuid4().int % 10**12)
@@ -108,18 +111,91 @@ async def test_the_proven_case_from_the_queue_to_the_signed_urls(
         assert image.getpixel((5, 5)) == pictures.colour(KEY, item["nodeId"], version)
     assert jobs.events(job_id)[-1] == "succeeded"
 
-    own_world.asked.clear()
-    again = jobs.ask("figma.export", PROVEN)
-    await finished(jobs, again)
-    assert [asked.path for asked in own_world.asked] == [f"/v1/files/{KEY}/meta"]
-    copies = jobs.artifacts(again)
-    assert [one["sha256"] for one in copies] == [one["sha256"] for one in artifacts.values()]
-    assert all(f"/{again}/" in one["path"] for one in copies), "a job's bytes are its own"
-    assert [len(jobs.bytes_of(one["id"])) for one in copies] == [one["size"] for one in copies]
-
     worker.popen.send_signal(signal.SIGTERM)
     assert worker.popen.wait(20) == 0
     assert TOKEN not in worker.log.read_text()
+
+
+@pytest.mark.parametrize("nodes", [4, pytest.param(300, marks=pytest.mark.soak)])
+async def test_an_export_that_is_repeated_moves_no_bytes_and_keeps_its_files_when_the_first_job_goes(
+    start: Start, jobs: Jobs, own_world: World, stack: Stack, worker: Person, nodes: int
+) -> None:
+    payload = {"file": LARGE, "nodeIds": [f"10:{number}" for number in range(nodes)]}
+    with gate_to(stack.env["SUPABASE_URL"]) as gate:
+        start(SUPABASE_URL=gate.url)
+        first = jobs.ask("figma.export", payload)
+        await finished(jobs, first)
+        assert len([path for path in gate.passed if path.startswith("/storage/")]) == nodes
+        own_world.asked.clear()
+        gate.passed.clear()
+        again = jobs.ask("figma.export", payload)
+        row = await finished(jobs, again)
+        assert [asked.path for asked in own_world.asked] == [f"/v1/files/{LARGE}/meta"]
+        assert requests_of_a_job(gate) == ["artifacts", "jobs", "report_progress", "start_job", "task-result"]
+    assert row["result"]["counts"] == {"exported": nodes, "skipped": 0, "fromCache": nodes}
+    before = {one["name"]: one for one in jobs.artifacts(first)}
+    shared = jobs.artifacts(again)
+    assert [one["path"] for one in shared] == [before[one["name"]]["path"] for one in shared]
+
+    remove(stack, worker, first)
+    assert jobs.artifacts(first) == []
+    sizes = {item["artifact"]: (item["width"], item["height"]) for item in row["result"]["items"]}
+    for one in shared:
+        data = jobs.bytes_of(one["id"])
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (one["size"], one["sha256"])
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        assert image.size == (one["width"], one["height"]) == sizes[one["name"]]
+    assert stored(stack, shared) == nodes
+    remove(stack, worker, again)
+    assert stored(stack, shared) == 0
+
+
+def requests_of_a_job(gate: Gate) -> list[str]:
+    """What the worker asked of the project, but for what it asks without a job, too."""
+    names = (path.partition("?")[0].rpartition("/")[2] for path in gate.passed if "/realtime/" not in path)
+    idle = ("claim_jobs", "worker_heartbeat", "tend_queue", "token", "artifacts-sweep", "renew_lease")
+    return sorted(name for name in names if name not in idle)
+
+
+def remove(stack: Stack, worker: Person, job_id: str) -> None:
+    """By retention, and what it leaves in Storage by the sweep."""
+    ended = "update public.jobs set finished_at = now() - interval '400 days' where id = %s"
+    stack.sql.execute(ended, [job_id])
+    while stack.count("public.jobs", id=job_id):
+        assert worker.rest("POST", "rpc/remove_old_jobs", {}).is_success
+    sweep(worker)
+
+
+def stored(stack: Stack, artifacts: list[dict[str, Any]]) -> int:
+    question = "select count(*) as n from storage.objects where name = any(%s)"
+    (row,) = stack.sql.execute(question, [[one["path"] for one in artifacts]]).fetchall()
+    return int(row["n"])
+
+
+async def test_a_file_that_was_to_be_shared_and_is_gone_is_made_anew_in_the_same_attempt(
+    start: Start, jobs: Jobs, own_world: World, stack: Stack
+) -> None:
+    worker = start()
+    first = jobs.ask("figma.export", {"file": KEY, "nodeIds": ["1:2", "1:4"]})
+    await finished(jobs, first)
+    stack.sql.execute("set storage.allow_delete_query = 'true'")
+    (hero,) = (one for one in jobs.artifacts(first) if one["name"] == "Hero.png")
+    stack.sql.execute("delete from storage.objects where name = %s", [hero["path"]])
+    own_world.asked.clear()
+    again = jobs.ask("figma.export", PROVEN)
+    row = await finished(jobs, again)
+    assert (row["attempts"], row["result"]["counts"]["fromCache"]) == (1, 0)
+    assert jobs.events(again)[-1] == "succeeded"
+    assert "retry_scheduled" not in jobs.events(again)
+    asked = [one.ids for one in own_world.requests(part="/v1/images/")]
+    assert [set(ids) for ids in asked] == [{"1:8"}, {"1:2", "1:4"}], (
+        "what it had stored itself is not made twice"
+    )
+    for one in jobs.artifacts(again):
+        assert f"/{again}/" in one["path"]
+        assert len(jobs.bytes_of(one["id"])) == one["size"]
+    assert "artifact_gone" in worker.log.read_text()
 
 
 @pytest.mark.soak
