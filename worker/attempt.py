@@ -1,12 +1,13 @@
 """One attempt at one job: start, handle, store, report, while its lease is held."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,12 +159,15 @@ class Attempt:
         async def adopt(file: Stored, name: str) -> Stored | None:
             return await _through_storage(shelf.adopt(file, name))
 
-        async def earlier(source: str) -> Sequence[Earlier]:
+        async def earlier(source: str) -> AsyncGenerator[Earlier]:
+            if alone:
+                return
             try:
-                return () if alone else await project.earlier(job, source)
+                async with contextlib.aclosing(project.earlier(job, source)) as jobs:
+                    async for one in jobs:
+                        yield one
             except ProjectError as error:
-                log.warning("earlier jobs could not be read; nothing is taken from them: %s", error)
-                return ()
+                log.warning("earlier jobs could not be read; no more is taken from them: %s", error)
 
         return Context(self._folder.path, self._progress, store, earlier, adopt)
 

@@ -6,7 +6,7 @@ the worker drains: then it cleans up and lets the cancellation through. An excep
 bug, and costs an attempt.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -124,6 +124,12 @@ async def _not_here(*_: object) -> Any:
     raise NotImplementedError("this context has no Storage")
 
 
+async def _none(_: str) -> AsyncGenerator[Earlier]:
+    nothing: tuple[Earlier, ...] = ()
+    for earlier in nothing:
+        yield earlier
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a running handler may use. What touches Storage raises StorageFailed."""
@@ -134,8 +140,8 @@ class Context:
     ]  # progress(values, checkpoint=None); never raises, may be dropped
     # Stores a file now and not at the end, so that the next attempt finds it: put it into the checkpoint.
     store: Callable[[File], Awaitable[Stored]] = _not_here
-    # earlier(source): jobs whose result has this `source`, the newest first.
-    earlier: Callable[[str], Awaitable[Sequence[Earlier]]] = _not_here
+    # earlier(source): jobs whose result has this `source`, the newest first, each read when it is asked for.
+    earlier: Callable[[str], AsyncGenerator[Earlier]] = _none
     # adopt(file, name): a file of an earlier attempt or job as one of this job's; None when it is gone. What
     # `earlier` gave is shared, not copied: should it be gone at the end, the handler runs once more without.
     adopt: Callable[[Stored, str], Awaitable[Stored | None]] = _not_here

@@ -1,11 +1,11 @@
 """Supabase as the worker sees it: the queue's transitions, Storage, the function that takes results."""
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -230,10 +230,12 @@ class Project:
 
         return await self._signed(send)
 
-    async def earlier(self, job: Job, source: str) -> list[Earlier]:
-        """The newest jobs of the job's workspace and type that succeeded from this very `result.source`."""
-        jobs = await self._rest(
-            lambda: (
+    async def earlier(self, job: Job, source: str) -> AsyncGenerator[Earlier]:
+        """The newest jobs of the job's workspace and type that succeeded from this very `result.source`, one
+        after the other: mostly the first has it all, and each may have a thousand artifacts."""
+
+        def nth(place: int) -> Any:
+            return (
                 self._session.client.table("jobs")
                 .select("id", "result")
                 .eq("workspace_id", job.workspace_id)
@@ -241,11 +243,14 @@ class Project:
                 .eq("status", "succeeded")
                 .eq("result->>source", source)
                 .order("finished_at", desc=True)
-                .limit(_EARLIER_JOBS)
+                .range(place, place)
             )
-        )
-        files = await asyncio.gather(*(self._files(row["id"]) for row in jobs))
-        return [Earlier(row["result"], found) for row, found in zip(jobs, files, strict=True)]
+
+        for place in range(_EARLIER_JOBS):
+            rows = await self._rest(partial(nth, place))
+            if not rows:
+                break
+            yield Earlier(rows[0]["result"], await self._files(rows[0]["id"]))
 
     async def _files(self, job_id: str) -> tuple[Stored, ...]:
         columns = [entry.name for entry in fields(Stored)]

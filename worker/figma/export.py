@@ -54,14 +54,13 @@ class _Export:
         self._source = f"{self._prefix}{self._version}"
         self._shelf = Shelf(self._source, self._context, self._job.checkpoint, len(options.kinds))
         await self._shelf.resume()
-        earlier: Sequence[Earlier] = ()
+        earlier: list[Earlier] = []
         if self._version and not options.force:
-            earlier = await self._context.earlier(self._source)
-        for one in earlier:
-            if one.result.get("plan") == self._plan():
-                if done := await self._same_again(one):
-                    return done
-                break
+            async with contextlib.aclosing(self._context.earlier(self._source)) as jobs:
+                async for one in jobs:
+                    if done := await self._same_again(one):
+                        return done
+                    earlier.append(one)
         params = {"version": self._version} if is_version(self._version) else {}
         selection = await self._choose(params)
         renders = [(node, kind) for node in selection.nodes for kind in options.kinds]
@@ -123,7 +122,7 @@ class _Export:
             raise Fault(code, f"Node {node_id} gives no picture: {reason}.", **skipped)
 
     async def _take_over(self, earlier: Sequence[Earlier], renders: list[tuple[Node, Kind]]) -> None:
-        """Copies what earlier jobs made of this version with these options."""
+        """Shares what earlier jobs made of this version with these options."""
         made: dict[str, Kept] = {}
         for one in reversed(earlier):
             if one.result.get("renderOptions") == self._render_options():
@@ -141,6 +140,8 @@ class _Export:
         """The very same job of the same version: its files and its result. None when a file is gone, or when
         something may go better this time."""
         result = earlier.result
+        if result.get("plan") != self._plan():
+            return None
         if any(entry["reason"] not in _LASTING for entry in result.get("skipped", ())):
             return None
         files, items = {file.name: file for file in earlier.files}, result.get("items", ())

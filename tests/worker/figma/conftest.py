@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ class Storage:
     checkpoint: Any = None
     copies: int = 0
     shares: int = 0
+    read: int = 0  # earlier jobs
     uploads: int = 0
     fail_after: int | None = None  # uploads, then the process is as good as dead
     attempt: int = 0
@@ -57,8 +58,11 @@ class Storage:
             data = file.content if isinstance(file.content, bytes) else file.content.read_bytes()
             return self._put(attempt, file.name, data, file.mime, file.width, file.height)
 
-        async def earlier(source: str) -> Sequence[Earlier]:
-            return [one for one in reversed(self.earlier) if one.result.get("source") == source]
+        async def earlier(source: str) -> AsyncGenerator[Earlier]:
+            for one in reversed(self.earlier):
+                if one.result.get("source") == source:
+                    self.read += 1
+                    yield one
 
         async def adopt(file: Stored, name: str) -> Stored | None:
             if file.id:

@@ -241,6 +241,7 @@ async def test_the_same_job_again_costs_one_metadata_request(studio: Studio, wor
     third = await studio.done(PROVEN)
     assert third.result["items"] == second.result["items"]
     assert (studio.storage.uploads, studio.storage.copies, studio.storage.shares) == (3, 0, 6)
+    assert studio.storage.read == 2, "one earlier job each time"
 
 
 async def test_the_same_job_in_other_words_is_the_same_job(studio: Studio, world: World) -> None:
