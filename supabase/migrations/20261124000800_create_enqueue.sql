@@ -119,7 +119,7 @@ language plpgsql set search_path = '' as $$
 declare
   parents record;
 begin
-  request.job_id := coalesce(request.job_id, gen_random_uuid());
+  request.job_id := coalesce(request.job_id, sidejob.timed_id());
   if request.unique_seconds not between 1 and 31536000 then
     perform sidejob.refuse('SJ100', 'unique_seconds: must be 1 to 31536000', 'For one job ever, send an idempotency_key.');
   end if;
@@ -186,6 +186,7 @@ language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
   home uuid := sidejob.require_home(enqueue_jobs.workspace_id, 'member', 'owner');
+  noise uuid := gen_random_uuid();
   requests sidejob.request[];
   request sidejob.request;
   unknown record;
@@ -205,7 +206,7 @@ begin
       case unknown.name when '' then 'must be an object' else 'there is no such argument' end), 'A job takes the arguments of enqueue_job.');
   end if;
   begin
-    select array_agg(row(coalesce(j.job_id, gen_random_uuid()), j.type, coalesce(j.payload, '{}'), coalesce(j.executor_id, 'default'), coalesce(j.priority, 0),
+    select array_agg(row(coalesce(j.job_id, sidejob.timed_id(noise, j.place::int)), j.type, coalesce(j.payload, '{}'), coalesce(j.executor_id, 'default'), coalesce(j.priority, 0),
              coalesce(j.max_attempts, 3), coalesce(j.backoff_seconds, 5), coalesce(j.backoff_max_seconds, 3600), j.run_at, j.idempotency_key, j.trace_id,
              j.unique_seconds, j.depends_on, coalesce(j.on_parent_failure, 'cancel'), 0)::sidejob.request order by j.place)
       into requests

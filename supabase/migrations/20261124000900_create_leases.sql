@@ -60,6 +60,7 @@ language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan'
 declare
   ts timestamptz := clock_timestamp();  -- a variable, since a volatile call could be no bound of an index range
   me uuid := auth.uid();
+  secret text := gen_random_uuid();  -- one draw a claim; with the job's id behind it, so that no job's token is another's
   detail jsonb := jsonb_build_object('worker_id', take_due.worker_id, 'agent_id', claim.agent_id, 'lease_owner', me);
   first_type text := coalesce(claim.type_prefix, '');
   last_type text := coalesce(claim.type_prefix, '') || '~';
@@ -88,7 +89,7 @@ begin
   foreach level in array levels loop
     return query
       with due as materialized (
-        select j.id, gen_random_uuid()::text as token from public.jobs j
+        select j.id, secret || ':' || j.id as token from public.jobs j
          where j.workspace_id = workspace and j.executor_id = claim.executor_id and j.status = 'queued' and j.blocked_by = 0
            and j.priority = level and j.next_run_at <= ts and j.type collate "C" >= first_type and j.type collate "C" < last_type
            and (barred = '{}' or not exists (select from unnest(barred) as prefix where starts_with(j.type, prefix)))
@@ -97,7 +98,7 @@ begin
         update public.jobs j set status = case when claim.start then 'running' else 'assigned' end, attempts = j.attempts + 1,
                worker_id = take_due.worker_id, agent_id = claim.agent_id, lease_owner = me, lease_hash = sidejob.hash_lease(due.token),
                lease_until = ts + make_interval(secs => claim.lease_seconds), updated_at = ts, progress = null,
-               started_at = case when claim.start then ts end,
+               started_at = case when claim.start then ts end, event_seq = j.event_seq + case when claim.start then 2 else 1 end,
                last_event = case when claim.start then 'job.started' else 'job.claimed' end,
                last_detail = detail
           from due where j.id = due.id
@@ -384,6 +385,7 @@ begin
            finished_at = case o.next when 'queued' then null else ts end,
            started_at = case o.next when 'queued' then null else j.started_at end,
            next_run_at = coalesce(o.run_at, j.next_run_at),
+           event_seq = j.event_seq + case o.next when 'failed' then 2 else 1 end,
            last_event = case o.next when 'succeeded' then 'job.succeeded' when 'queued' then 'job.retry_scheduled' else 'job.dead_lettered' end,
            last_detail = case o.next
              when 'succeeded' then jsonb_build_object('artifacts', coalesce(jsonb_array_length(o.artifacts), 0))
@@ -452,23 +454,23 @@ end $$;
 create function public.finish_and_claim(
   reports jsonb default '[]', executor_id text default 'default', max_jobs int default 1, lease_seconds int default 60, type_prefix text default null,
   agent_id text default null, start boolean default false)
-returns jsonb
+returns json  -- not jsonb, which would be taken apart and sorted only to be written as text again
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
-  finished jsonb := '[]';
-  claimed jsonb := '[]';
+  finished json := '[]';
+  claimed json := '[]';
 begin
   perform sidejob.require_worker();
   if finish_and_claim.reports <> '[]' then
-    select jsonb_agg(to_jsonb(f)) into finished from sidejob.finish(sidejob.read_reports(finish_and_claim.reports)) as f;
+    select json_agg(f) into finished from sidejob.finish(sidejob.read_reports(finish_and_claim.reports)) as f;
   end if;
   if finish_and_claim.max_jobs is distinct from 0 then
-    select coalesce(jsonb_agg(to_jsonb(c)), '[]') into claimed
+    select coalesce(json_agg(c), '[]') into claimed
       from public.claim_jobs(finish_and_claim.executor_id, finish_and_claim.max_jobs, finish_and_claim.lease_seconds, finish_and_claim.type_prefix,
         finish_and_claim.agent_id, finish_and_claim.start) as c;
   end if;
-  return jsonb_build_object('finished', finished, 'claimed', claimed);
+  return json_build_object('finished', finished, 'claimed', claimed);
 end $$;
 
 -- Takes up to max_jobs jobs away from workers who did not renew in time: back to the queue at once, or to the dead letters when

@@ -104,23 +104,21 @@ end $$;
 revoke execute on function sidejob.wake from public;
 
 -- After each statement: a broadcast for every event that it wrote, and a wake-up for every executor that it gave due work.
--- A statement that moves more than 20 jobs sends wake-ups alone: hosted projects cap the messages of a second. The change stream
+-- A statement that writes more than 20 jobs sends wake-ups alone: hosted projects cap the messages of a second. The change stream
 -- of job_events carries every event all the same. All broadcasts of a statement are one INSERT: realtime.send would cost a
 -- subtransaction and a plan for each. As there, a broadcast that fails is a warning and no failure of the job's.
 create function sidejob.announce() returns trigger
 language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
   ts timestamptz := clock_timestamp();
-  moved int;      -- jobs with news
-  freed boolean;  -- is there work that was not due before?
-  due public.jobs;
+  moved int;      -- jobs with news, or just written if they are many
+  due boolean;    -- is there work?
+  executor record;
+  job public.jobs;
 begin
-  if tg_op = 'INSERT' then
-    select count(*), bool_or(n.next_run_at <= ts and n.blocked_by = 0) into moved, freed from now_jobs n;
-  else
-    select count(*) filter (where w.event_seq < n.event_seq),
-           bool_or(n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= ts and (w.status <> 'queued' or w.blocked_by > 0))
-      into moved, freed from now_jobs n full join was_jobs w on w.id = n.id;  -- full as in record_moves
+  select count(*), bool_or(n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= ts) into moved, due from now_jobs n;
+  if tg_op = 'UPDATE' and moved <= 20 then
+    select count(*) into moved from now_jobs n join was_jobs w on w.id = n.id and w.event_seq < n.event_seq;
   end if;
   if moved between 1 and 20 then
     begin
@@ -137,16 +135,18 @@ begin
       raise warning 'sidejob: broadcasting failed: %', sqlerrm;
     end;
   end if;
-  if freed and tg_op = 'INSERT' then
-    for due in select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n where n.next_run_at <= ts and n.blocked_by = 0 loop
-      perform sidejob.wake(due);
+  if due and tg_op = 'INSERT' then
+    for executor in select distinct n.workspace_id, n.executor_id from now_jobs n where n.next_run_at <= ts and n.blocked_by = 0 loop
+      select * into job from now_jobs n
+       where n.workspace_id = executor.workspace_id and n.executor_id = executor.executor_id and n.next_run_at <= ts and n.blocked_by = 0 limit 1;
+      perform sidejob.wake(job);
     end loop;
-  elsif freed then
-    for due in
+  elsif due then  -- was it due before?
+    for job in
       select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n join was_jobs w on w.id = n.id
        where n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= ts and (w.status <> 'queued' or w.blocked_by > 0)
     loop
-      perform sidejob.wake(due);
+      perform sidejob.wake(job);
     end loop;
   end if;
   return null;
