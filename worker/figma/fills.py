@@ -12,6 +12,7 @@ from worker.figma.faults import Fault
 from worker.figma.gathering import all_of
 from worker.figma.options import MOST_NODES, FillsOptions
 from worker.figma.pictures import MIMES
+from worker.figma.results import counts_of
 from worker.figma.shelf import Kept, Shelf
 from worker.handlers import Context, Done, File, Job
 
@@ -24,7 +25,8 @@ async def fills(options: FillsOptions, job: Job, context: Context, api: Api, dow
     """Raises Fault, RateLimited, and what the context's Storage raises."""
     key = options.reference.key
     # A reference is a digest of the picture's bytes: it never becomes another picture.
-    shelf = Shelf(f"{api.name}:{key}", context, job.checkpoint)
+    source = f"{api.name}:{key}"
+    shelf = Shelf(source, context, job.checkpoint)
     await shelf.resume()
     urls = await api.fills(key)
     wanted = await _wanted(options, key, api, urls)
@@ -32,6 +34,7 @@ async def fills(options: FillsOptions, job: Job, context: Context, api: Api, dow
     skipped = {ref: "missing" for ref in wanted if not urls.get(ref)}
     _refuse(options, skipped)
     shelf.skipped = set(skipped)
+    await _take_over(source, [ref for ref in wanted if ref not in skipped], context, shelf)
     await shelf.report("fills")
     async with shelf.reporting("fills"):
         open_refs = [ref for ref in wanted if ref not in skipped and ref not in shelf.kept]
@@ -45,7 +48,21 @@ async def fills(options: FillsOptions, job: Job, context: Context, api: Api, dow
         shelf.skipped |= failed.keys()
         _refuse(options, failed)
     await shelf.report("done")
-    return _conclude(key, wanted, shelf, skipped)
+    return _conclude(key, source, wanted, shelf, skipped)
+
+
+async def _take_over(source: str, refs: Sequence[str], context: Context, shelf: Shelf) -> None:
+    """Shares what earlier jobs have fetched."""
+    async with contextlib.aclosing(context.earlier(source)) as jobs:
+        async for one in jobs:
+            files = {file.name: file for file in one.files}
+            have = {item["imageRef"]: files.get(item["artifact"]) for item in one.result["items"]}
+            wanted = {ref: have.get(ref) for ref in refs if ref not in shelf.kept}
+            await shelf.adopt(
+                {ref: (Kept(file), file.name) for ref, file in wanted.items() if file}, "fromCache"
+            )
+            if all(ref in shelf.kept for ref in refs):
+                break
 
 
 async def _fetch_all(
@@ -87,20 +104,25 @@ def _refuse(options: FillsOptions, skipped: dict[str, str]) -> None:
         raise Fault(code, f"There is no picture {ref}: {reason}.", imageRef=ref, reason=reason)
 
 
-def _conclude(key: str, wanted: Sequence[str], shelf: Shelf, skipped: dict[str, str]) -> Done:
-    found = {ref: shelf.kept[ref].file for ref in wanted if ref in shelf.kept}
+def _conclude(key: str, source: str, wanted: Sequence[str], shelf: Shelf, skipped: dict[str, str]) -> Done:
+    found = {ref: shelf.kept[ref] for ref in wanted if ref in shelf.kept}
     told = [{"imageRef": ref, "reason": reason} for ref, reason in skipped.items()]
     if not found:
         raise Fault("figma_nothing_exported", "There is no picture to fetch.", skipped=told[:100])
+    items = [
+        {"imageRef": ref, "artifact": kept.file.name} | dict.fromkeys(kept.remarks, True)
+        for ref, kept in found.items()
+    ]
     result = {
         "action": "figma.fills",
         "file": key,
+        "source": source,
         "partial": bool(told),
-        "items": [{"imageRef": ref, "artifact": file.name} for ref, file in found.items()],
+        "items": items,
         "skipped": told,
-        "counts": {"exported": len(found), "skipped": len(told), "resumed": shelf.resumed},
+        "counts": counts_of(items, told) | {"resumed": shelf.resumed},
     }
-    return Done(result, tuple(found.values()))
+    return Done(result, tuple(kept.file for kept in found.values()))
 
 
 async def _wanted(options: FillsOptions, key: str, api: Api, urls: dict[str, Any]) -> list[str]:

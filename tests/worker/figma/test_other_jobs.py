@@ -194,6 +194,22 @@ async def test_fills_that_are_stored_are_not_fetched_again(studio: Studio, world
     assert (len(done.files), done.result["counts"]["resumed"]) == (2, 1)
 
 
+async def test_fills_that_an_earlier_job_has_fetched_are_shared(studio: Studio, world: World) -> None:
+    document = world.documents[KEY]
+    document.fills = {"abcdef0123": png(30, 20, (1, 2, 3), "x"), "fedcba3210": gif()}
+    first = await studio.done({"file": KEY, "imageRefs": ["abcdef0123"]}, "figma.fills")
+    world.asked.clear()
+    both = await studio.done({"file": KEY}, "figma.fills")
+    assert [asked.path.rpartition("/")[2] for asked in world.requests("images")] == ["fedcba3210"]
+    assert both.result["counts"] == {"exported": 2, "skipped": 0, "fromCache": 1, "resumed": 0}
+    document.touch()  # a reference is a digest: another version has the same pictures
+    world.asked.clear()
+    again = await studio.done({"file": KEY}, "figma.fills")
+    assert (len(world.asked), studio.storage.uploads, studio.storage.copies) == (1, 2, 0)
+    assert studio.data(again, "abcdef0123.png") == studio.data(first, "abcdef0123.png")
+    assert [item["fromCache"] for item in again.result["items"]] == [True, True]
+
+
 async def test_a_fill_that_is_no_picture_is_named(studio: Studio, world: World) -> None:
     document = world.documents[KEY]
     document.fills = {"abcdef0123": png(30, 20, (1, 2, 3), "x"), "fedcba3210": b"none"}
