@@ -52,7 +52,11 @@ class Queue:
 
     def __init__(self, conninfo: str) -> None:
         self.pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
-            conninfo, min_size=16, max_size=16, kwargs={"row_factory": dict_row}, open=True
+            conninfo,
+            min_size=16,
+            max_size=16,
+            kwargs={"row_factory": dict_row, "autocommit": True},
+            open=True,
         )
         with self.pool.connection() as session:
             self.member, self.worker = self._people(session)
@@ -84,9 +88,11 @@ class Queue:
     def call(self, user: str, *statements: tuple[str, tuple[object, ...]]) -> list[Row]:
         """The statements in one transaction as this user, sent together; the rows of the last one."""
         with self.pool.connection() as session:
-            with session.pipeline(), session.transaction():
+            with session.pipeline():
+                session.execute("begin")
                 session.execute(ENVELOPE, (json.dumps({"sub": user, "role": "authenticated"}), user))
                 answers = [session.execute(statement, values) for statement, values in statements]
+                session.execute("commit")
             return answers[-1].fetchall() if answers[-1].description else []
 
     def enqueue_many(self, jobs: int) -> None:

@@ -79,12 +79,19 @@ begin
   end if;
 end $$;
 
--- The workspace that a call speaks of: the one named, else the caller's default one, if his role there allows it.
+-- The workspace that a call speaks of: the one named, else the caller's default one, if his role there allows it. One look finds a
+-- member who may; all others are asked more closely, so that each hears what is wrong.
 create function sidejob.require_home(workspace uuid, variadic roles text[]) returns uuid
 language plpgsql stable set search_path = '' as $$
 declare
-  home uuid := coalesce(workspace, sidejob.my_default_workspace());
+  home uuid;
 begin
+  select m.workspace_id into home from public.workspace_members m
+   where m.user_id = auth.uid() and m.role = any (roles) and case when workspace is null then m.is_default else m.workspace_id = workspace end;
+  if found then
+    return home;
+  end if;
+  home := coalesce(workspace, sidejob.my_default_workspace());
   if home is null then
     perform sidejob.refuse('SJ102', 'workspace_id: you have no default workspace',
       'Send workspace_id, or choose a default with set_default_workspace.');

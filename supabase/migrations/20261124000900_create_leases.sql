@@ -102,11 +102,10 @@ begin
                last_event = case when claim.start then 'job.started' else 'job.claimed' end,
                last_detail = detail
           from due where j.id = due.id
-        returning j.*, due.token)
-      select t.id, t.workspace_id, t.type, t.status, t.executor_id, t.worker_id, t.agent_id, t.priority, t.payload, t.error,
-             t.checkpoint, t.idempotency_key, t.attempts, t.attempts, t.released, t.max_attempts, t.lease_owner, t.token,
-             t.lease_until, t.next_run_at, t.created_by, t.trace_id, t.created_at, t.updated_at
-        from taken t order by t.next_run_at, t.id;
+        returning j.id, j.workspace_id, j.type, j.status, j.executor_id, j.worker_id, j.agent_id, j.priority, j.payload, j.error,
+                  j.checkpoint, j.idempotency_key, j.attempts, j.attempts as attempt, j.released, j.max_attempts, j.lease_owner, due.token,
+                  j.lease_until, j.next_run_at, j.created_by, j.trace_id, j.created_at, j.updated_at)
+      select * from taken t order by t.next_run_at, t.id;
     get diagnostics got = row_count;
     wanted := wanted - got;
     exit when wanted = 0;
