@@ -77,7 +77,9 @@ def test_jobs_of_a_list_are_claimed_in_its_order(workspace: Workspace) -> None:
 
 
 def test_a_job_is_of_a_workspace_that_is_there(workspace: Workspace) -> None:
-    insert = "insert into public.jobs (workspace_id, type) select id, 'test.job' from unnest(%s::uuid[]) as id"
+    insert = (
+        "insert into public.jobs (workspace_id, type) select id, 'test.job' from unnest(%s::uuid[]) as id"
+    )
     assert refusal(lambda: workspace.server.run(insert, [workspace.id, str(uuid.uuid4())])) == (
         "SJ200", "workspace_id: there is no such workspace",
     )  # fmt: skip
