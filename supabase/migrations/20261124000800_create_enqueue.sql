@@ -133,10 +133,11 @@ begin
     parents := sidejob.await_parents(home, request.depends_on);
     request.blocked_by := parents.open;
   end if;
-  if request.unique_seconds is not null and not exists (  -- the same id or key is the same job, window or not
-    select from public.jobs j where j.id = request.job_id or (j.workspace_id = home and j.idempotency_key = request.idempotency_key))
-  then
-    write_job.job_id := sidejob.take_window(home, request);
+  if request.unique_seconds is not null then
+    perform from public.jobs j where j.id = request.job_id or (j.workspace_id = home and j.idempotency_key = request.idempotency_key);
+    if not found then  -- the same id or key is the same job, window or not
+      write_job.job_id := sidejob.take_window(home, request);
+    end if;
     if write_job.job_id is not null then
       write_job.queued := false;
       write_job.status := (select j.status from public.jobs j where j.id = write_job.job_id);

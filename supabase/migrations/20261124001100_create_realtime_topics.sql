@@ -111,16 +111,13 @@ create function sidejob.announce() returns trigger
 language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 declare
   ts timestamptz := clock_timestamp();
-  moved int;      -- jobs with news, or just written if they are many
+  written int;    -- jobs, with news or without
   due boolean;    -- is there work?
   executor record;
   job public.jobs;
 begin
-  select count(*), bool_or(n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= ts) into moved, due from now_jobs n;
-  if tg_op = 'UPDATE' and moved <= 20 then
-    select count(*) into moved from now_jobs n join was_jobs w on w.id = n.id and w.event_seq < n.event_seq;
-  end if;
-  if moved between 1 and 20 then
+  select count(*), bool_or(n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= ts) into written, due from now_jobs n;
+  if written between 1 and 20 then
     begin
       if tg_op = 'INSERT' then
         insert into realtime.messages (topic, event, payload, private, extension)
