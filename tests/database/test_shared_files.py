@@ -23,8 +23,9 @@ def made(workspace: Workspace, worker: Caller | None = None, days: float = 0.1) 
     path = put(workspace.server, f"{workspace.id}/2026/11/25/{job_id}/1/a.png")
     entry = {"name": "a.png", "path": path, **FILE}
     worker.call("finish_job", **lease(worker.claim()), ok=True, artifacts=[entry])
+    row = only(workspace, job_id)
     age(workspace, job_id, days)
-    return only(workspace, job_id)
+    return row
 
 
 def age(workspace: Workspace, job_id: object, days: float) -> None:
@@ -48,6 +49,12 @@ def shared(workspace: Workspace, artifact: Row) -> Row:
         "finish_job", **lease(workspace.worker.claim()), ok=True, artifacts=[entry(artifact)]
     )
     return only(workspace, job_id)
+
+
+def delete(server: Caller, paths: list[str]) -> None:
+    """As Storage does it."""
+    server.run("set storage.allow_delete_query = 'true'")
+    server.run("delete from storage.objects where name = any(%s)", paths)
 
 
 def remove_old(workspace: Workspace) -> int:
@@ -108,8 +115,7 @@ def test_what_is_gone_strange_or_not_ended_cannot_be_shared(
     )  # fmt: skip
     foreign = made(other_workspace)
     without_bytes = made(workspace)
-    workspace.server.run("set storage.allow_delete_query = 'true'")
-    workspace.server.run("delete from storage.objects where name = %s", without_bytes["path"])
+    delete(workspace.server, [without_bytes["path"]])
     running = workspace.enqueue()
     workspace.worker.claim()
     workspace.worker.run(
@@ -235,6 +241,7 @@ def test_retention_passes_a_job_by_while_its_file_is_being_shared(
     job_id = workspace.enqueue()
     job = workspace.worker.claim()
     tidying = sign_in(workspace.worker.user_id)
+    tidying.run("set lock_timeout = '10s'")
     with workspace.worker.session.transaction():
         workspace.worker.call("finish_job", **lease(job), ok=True, artifacts=[entry(first)])
         assert tidying.rpc("remove_old_jobs")[0]["remove_old_jobs"] == 0, "neither removed nor waited for"

@@ -122,16 +122,19 @@ async def test_an_export_that_is_repeated_moves_no_bytes_and_keeps_its_files_whe
 ) -> None:
     payload = {"file": LARGE, "nodeIds": [f"10:{number}" for number in range(nodes)]}
     with gate_to(stack.env["SUPABASE_URL"]) as gate:
-        start(SUPABASE_URL=gate.url)
+        process = start(SUPABASE_URL=gate.url)
         first = jobs.ask("figma.export", payload)
         await finished(jobs, first)
+        await eventually(lambda: "task-result" in requests_of_a_job(gate))
         assert len([path for path in gate.passed if path.startswith("/storage/")]) == nodes
         own_world.asked.clear()
         gate.passed.clear()
         again = jobs.ask("figma.export", payload)
         row = await finished(jobs, again)
         assert [asked.path for asked in own_world.asked] == [f"/v1/files/{LARGE}/meta"]
+        await eventually(lambda: "task-result" in requests_of_a_job(gate))
         assert requests_of_a_job(gate) == ["artifacts", "jobs", "report_progress", "start_job", "task-result"]
+        process.kill()
     assert row["result"]["counts"] == {"exported": nodes, "skipped": 0, "fromCache": nodes}
     before = {one["name"]: one for one in jobs.artifacts(first)}
     shared = jobs.artifacts(again)
@@ -173,10 +176,11 @@ def stored(stack: Stack, artifacts: list[dict[str, Any]]) -> int:
     return int(row["n"])
 
 
+@pytest.mark.parametrize("functions", [{}, {"FUNCTIONS_URL": "http://127.0.0.1:9"}], ids=["served", "absent"])
 async def test_a_file_that_was_to_be_shared_and_is_gone_is_made_anew_in_the_same_attempt(
-    start: Start, jobs: Jobs, own_world: World, stack: Stack
+    start: Start, jobs: Jobs, own_world: World, stack: Stack, functions: dict[str, str]
 ) -> None:
-    worker = start()
+    worker = start(**functions)
     first = jobs.ask("figma.export", {"file": KEY, "nodeIds": ["1:2", "1:4"]})
     await finished(jobs, first)
     stack.sql.execute("set storage.allow_delete_query = 'true'")
