@@ -16,7 +16,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page
 
 from worker.browser import images, scripts
-from worker.browser.asking import Answer, Box, ask
+from worker.browser.asking import Answer, Box, Line, ask
 from worker.browser.faults import Fault, invalid
 from worker.browser.options.page import Clip
 from worker.browser.options.screenshot import PictureOptions, ScreenshotOptions
@@ -57,7 +57,7 @@ async def take(visit: Visit, job: ScreenshotOptions, wished: PictureOptions, pat
     `selector_not_found`, `page_too_large`, `invalid_payload`."""
     area = await _area(visit, wished, patience)
     if job.mask:
-        wrong = await ask(visit.page, scripts.MASK, int, job.mask)
+        wrong = await ask(visit.line, scripts.MASK, int, job.mask)
         if wrong >= 0:
             raise invalid(f"mask.{wrong}", "is no CSS selector")
     data = await _shoot(visit, wished, area)
@@ -94,10 +94,10 @@ async def _area(visit: Visit, options: PictureOptions, patience: float) -> _Area
 async def _whole(visit: Visit) -> Box:
     """The document, and where on it the view is."""
     with contextlib.suppress(Fault):
-        box = await ask(visit.page, scripts.DOCUMENT, Box)
+        box = await ask(visit.line, scripts.DOCUMENT, Box)
         if box.width > 0 and box.height > 0:
             return box
-    metrics = await (await visit.protocol()).send("Page.getLayoutMetrics")
+    metrics = await visit.line.send("Page.getLayoutMetrics")
     view, content = metrics["cssLayoutViewport"], metrics["cssContentSize"]
     width, height = max(view["clientWidth"], content["width"]), max(view["clientHeight"], content["height"])
     return Box(x=view["pageX"], y=view["pageY"], width=width, height=height)
@@ -159,7 +159,7 @@ def _check_result(visit: Visit, area: Clip | None, width: int, height: int) -> N
 
 
 async def _shoot(visit: Visit, options: PictureOptions, area: _Area) -> bytes:
-    session = await visit.protocol()
+    line = visit.line
     wished: dict[str, Any] = {"format": options.format}
     if options.format == "png":
         wished["optimizeForSpeed"] = options.optimize_for_speed
@@ -174,25 +174,23 @@ async def _shoot(visit: Visit, options: PictureOptions, area: _Area) -> bytes:
             "deviceScaleFactor": visit.scale,
             "mobile": visit.mobile,
         }
-        await session.send("Emulation.setDeviceMetricsOverride", metrics)
+        await line.send("Emulation.setDeviceMetricsOverride", **metrics)
     if options.omit_background:
-        await session.send(
-            "Emulation.setDefaultBackgroundColorOverride", {"color": {"r": 0, "g": 0, "b": 0, "a": 0}}
-        )
+        await line.send("Emulation.setDefaultBackgroundColorOverride", color={"r": 0, "g": 0, "b": 0, "a": 0})
     try:
-        return await _captured(session, wished)
+        return await _captured(line, wished)
     finally:
         if options.omit_background:
-            await session.send("Emulation.setDefaultBackgroundColorOverride", {})
+            await line.send("Emulation.setDefaultBackgroundColorOverride")
 
 
-async def _captured(session: Any, wished: dict[str, Any]) -> bytes:
+async def _captured(line: Line, wished: dict[str, Any]) -> bytes:
     """Straight after the load Chromium sometimes has no frame yet ("Unable to capture screenshot"), and has
     one a moment later."""
     ends = time.monotonic() + _RETRY_SECONDS
     while True:
         try:
-            answer = await session.send("Page.captureScreenshot", wished)
+            answer = await line.send("Page.captureScreenshot", **wished)
             return base64.b64decode(answer["data"])
         except PlaywrightError as error:
             if "Unable to capture" not in error.message:

@@ -134,10 +134,10 @@ def of_driver(error: Exception) -> Fault | None:
         return Fault("not_a_page", "The page went elsewhere before it was there.")
     if "invalid URL" in text:
         return Fault("invalid_url", "payload.url is not an address.")
+    if "Execution context was destroyed" in text or "Inspected target navigated" in text:
+        return Fault("page_hung", "The page kept navigating and never came to rest.")
     if "closed" in text.lower() or "disconnected" in text.lower():
         return Fault("browser_crashed", "The browser ended while it had the page open.")
-    if "Execution context was destroyed" in text:
-        return Fault("page_hung", "The page kept navigating and never came to rest.")
     return Fault("capture_failed", "The browser could not do it.")
 
 

@@ -80,7 +80,7 @@ async def _one_sheet(visit: Visit, paper: Paper) -> dict[str, str]:
     await page.emulate_media(media="print")
     await page.set_viewport_size({"width": max(16, round(inner * 96)), "height": 720})
     await visit.settling.rest(everywhere=True)
-    size = await ask(page, scripts.DOCUMENT, Box)
+    size = await ask(visit.line, scripts.DOCUMENT, Box)
     high = (size.height + 1) / 96 * paper.scale + inches(margin.top) + inches(margin.bottom)
     if high > _HIGHEST_INCHES:
         raise Fault("page_too_large", "The page is too high for a single sheet.")

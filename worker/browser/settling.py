@@ -10,7 +10,7 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 from pydantic import Field
 
 from worker.browser import nuisances, scripts
-from worker.browser.asking import Answer, ask
+from worker.browser.asking import Answer, Line, ask
 from worker.browser.budget import Budget
 from worker.browser.faults import Fault, invalid
 from worker.browser.options.page import PageOptions
@@ -34,11 +34,12 @@ class _Rested(Answer):
 class Settling:
     """One a job. `late` collects what was not waited for to its end."""
 
-    def __init__(self, page: Page, watch: Watch, options: PageOptions, budget: Budget) -> None:
+    def __init__(self, page: Page, line: Line, watch: Watch, options: PageOptions, budget: Budget) -> None:
         self.late: list[str] = []
         self.title = ""
         self.timings: dict[str, int] = {}  # the browser's own, ms after the navigation began
         self._page = page
+        self._line = line
         self._watch = watch
         self._options = options
         self._budget = budget
@@ -108,7 +109,7 @@ class Settling:
         """Style and script of the job."""
         options, page = self._options, self._page
         for name, selectors in (("hide", options.hide), ("remove", options.remove)):
-            if selectors and (wrong := await ask(page, scripts.WRONG_SELECTOR, int, selectors)) >= 0:
+            if selectors and (wrong := await ask(self._line, scripts.WRONG_SELECTOR, int, selectors)) >= 0:
                 raise invalid(f"{name}.{wrong}", "is no CSS selector")
         rules = [f"{selector} {{ visibility: hidden !important; }}" for selector in options.hide]
         removed = [*options.remove, *(nuisances.CONSENT_BOXES if options.cookie_banners == "hide" else ())]
@@ -120,7 +121,7 @@ class Settling:
         if options.css is not None:
             rules.append(options.css)
         if rules:
-            await page.evaluate(scripts.ADD_STYLE, "\n".join(rules))
+            await self._line.evaluate(scripts.ADD_STYLE, "\n".join(rules))
         if options.js is not None:
             try:
                 await page.evaluate(f"async () => {{\n{options.js}\n}}")
@@ -154,7 +155,7 @@ class Settling:
             "scripted": options.javascript,
         }
         try:
-            state = await ask(self._page, scripts.SETTLE, _Rested, wished)
+            state = await ask(self._line, scripts.SETTLE, _Rested, wished)
         except Fault:
             state = _Rested(late=["rest"])  # it can still be seen
         self.late += [what for what in state.late if what not in self.late]
@@ -169,9 +170,9 @@ class Settling:
     async def _scroll_through(self) -> None:
         try:
             async with asyncio.timeout(_SCROLL_SECONDS):
-                await ask(self._page, scripts.UNROLL, object)
+                await ask(self._line, scripts.UNROLL, object)
                 for step in range(1, _SCROLL_STEPS):
-                    if not await ask(self._page, scripts.SCROLL_STEP, bool, step):
+                    if not await ask(self._line, scripts.SCROLL_STEP, bool, step):
                         break
                     await asyncio.sleep(_SCROLL_PAUSE_SECONDS)
         except TimeoutError:
@@ -179,7 +180,7 @@ class Settling:
         except Fault:
             self.late.append("scroll")
             return
-        await self._page.evaluate(scripts.SCROLL_BACK)
+        await self._line.evaluate(scripts.SCROLL_BACK)
 
 
 async def present(page: Page, selector: str, name: str, seconds: float) -> Any:

@@ -4,14 +4,15 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from playwright.async_api import BrowserContext, CDPSession, Page, Response
+from playwright.async_api import BrowserContext, Page, Response
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from worker.browser import identity
+from worker.browser.asking import Line
 from worker.browser.budget import Budget
 from worker.browser.egress.proxy import Egress
 from worker.browser.engine import Engine
@@ -34,6 +35,7 @@ class Visit:
 
     context: BrowserContext
     page: Page
+    line: Line
     response: Response | None  # None for html
     watch: Watch
     settling: Settling
@@ -41,13 +43,6 @@ class Visit:
     mobile: bool
     view: dict[str, int]  # CSS pixels, as the job opened it
     cut_short: bool = False  # the load was not waited for to its end
-    _session: list[CDPSession] = field(default_factory=list)
-
-    async def protocol(self) -> CDPSession:
-        """For what the driver has no method."""
-        if not self._session:
-            self._session.append(await self.context.new_cdp_session(self.page))
-        return self._session[0]
 
     async def result(self, action: str, url: str | None) -> dict[str, Any]:
         """What every browser job's result says."""
@@ -108,10 +103,12 @@ class Visitor:
                         "context", _CONTEXT_SECONDS, "browser_unavailable", "The browser is stuck."
                     ):
                         page = await self._page(context, watch, options)
-                    settling = Settling(page, watch, options, budget)
+                    line = Line(context, page)
+                    settling = Settling(page, line, watch, options, budget)
                     visit = Visit(
                         context,
                         page,
+                        line,
                         None,
                         watch,
                         settling,
@@ -161,7 +158,7 @@ class Visitor:
                     raise Fault("navigation_timeout", late) from error
                 visit.cut_short, visit.response = True, visit.watch.response
                 with contextlib.suppress(PlaywrightError):
-                    await (await visit.protocol()).send("Page.stopLoading")
+                    await visit.line.send("Page.stopLoading")
                 if options.html is not None:
                     return
         if visit.response is None:
