@@ -87,3 +87,39 @@ async def test_what_the_database_cannot_hold_is_left_out(camera: Camera) -> None
     result, texts = await read(camera, {"html": "<p>x</p>", "js": js, "format": "text"})
     assert "\0" not in texts["content.txt"]
     assert "\ud800" not in result["title"]
+
+
+SEEN = """<body style="margin: 0; height: 3000px"><p id=near style="position: absolute; top: 600px">near</p>
+<p id=far style="position: absolute; top: 1500px">far</p><script>
+const seen = [], watch = new IntersectionObserver(entries => {
+  seen.push(...entries.filter(entry => entry.isIntersecting).map(entry => entry.target.id));
+  document.title = JSON.stringify({inner: [innerWidth, innerHeight], screen: [screen.width, screen.height],
+    pixel: devicePixelRatio, seen});
+});
+watch.observe(near); watch.observe(far);</script>"""
+
+
+@pytest.mark.parametrize("kind", ["browser.content", "browser.pdf", "browser.screenshot"])
+@pytest.mark.parametrize(("width", "scale"), [(1280, 1), (500, 2)])
+async def test_a_page_finds_itself_on_the_same_screen_whatever_is_made_of_it(
+    camera: Camera, kind: str, width: int, scale: int
+) -> None:
+    view = {"width": width, "height": 700}
+    payload = {
+        "html": SEEN,
+        "viewport": view,
+        "scaleFactor": scale,
+        "waitForFunction": "document.title",
+    }
+    outcome = await camera.outcome(payload, kind=kind)
+    assert isinstance(outcome, Done), outcome
+    told = {"inner": [width, 700], "screen": [width, 700], "pixel": scale, "seen": ["near"]}
+    assert json.loads(outcome.result["title"]) == told
+
+
+async def test_a_click_hits_on_a_page_that_is_only_read(camera: Camera) -> None:
+    button = (
+        "<button style='position: absolute; left: 900px; top: 500px' onclick='this.textContent = \"hit\"'>"
+    )
+    _, texts = await read(camera, {"html": button, "click": ["button"], "format": "text"})
+    assert "hit" in texts["content.txt"]

@@ -50,4 +50,5 @@ SCREENSHOT = Kind(
     _produce,
     lambda options: options.scrolls,
     lambda options: any(picture.whole for picture in options.pictures),
+    drawn=True,
 )

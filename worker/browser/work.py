@@ -40,6 +40,7 @@ class Kind(Generic[Options]):
     produce: Callable[[Visit, Options, Budget], Awaitable[Product]]
     scrolls: Callable[[Options], bool]
     sees_all: Callable[[Options], bool]  # the whole page, and not just the view
+    drawn: bool = False  # what it makes of the page is what is drawn on the screen
 
 
 class BrowserWork(Generic[Options]):
@@ -73,6 +74,7 @@ class BrowserWork(Generic[Options]):
             trace,
             scroll=kind.scrolls(options),
             everywhere=kind.sees_all(options),
+            drawn=kind.drawn,
             alone=alone,
         )
         async with visiting as visit:
