@@ -47,6 +47,14 @@ def test_each_report_is_judged_for_itself(workspace: Workspace) -> None:
     assert workspace.job(str(lost["id"]))["status"] == "assigned"
 
 
+def test_the_token_of_one_job_does_not_end_another_of_the_same_claim(workspace: Workspace) -> None:
+    mine, other = claimed(workspace, 2)
+    swapped = [report(mine, lease_token=other["lease_token"]), report(other, lease_token=mine["lease_token"])]
+    answers = workspace.worker.rpc("finish_jobs", reports=swapped)
+    assert [answer["status"] for answer in answers] == [None, None]
+    assert {workspace.job(str(job["id"]))["status"] for job in (mine, other)} == {"assigned"}
+
+
 def test_the_same_reports_again_change_nothing(workspace: Workspace) -> None:
     jobs = claimed(workspace, 2)
     reports = [report(jobs[0], result={"n": 1}), report(jobs[1], ok=False, error={"code": "x"})]
