@@ -82,6 +82,13 @@ async def test_a_page_nested_without_end_is_an_error_and_no_crash(camera: Camera
     assert texts["content.txt"].strip() == "x"
 
 
+async def test_a_page_without_anything_is_an_error_at_once(camera: Camera) -> None:
+    nothing = {"html": "<script>document.documentElement.remove()</script>"}
+    outcome = await camera.outcome(nothing, kind="browser.content")
+    assert isinstance(outcome, GiveUp), outcome
+    assert outcome.error.code == "page_error"
+
+
 async def test_what_the_database_cannot_hold_is_left_out(camera: Camera) -> None:
     js = "document.title = 'a\\ud800b'; document.body.append('c\\u0000d')"
     result, texts = await read(camera, {"html": "<p>x</p>", "js": js, "format": "text"})

@@ -43,11 +43,13 @@ class _Read(Answer):
 
 async def _produce(visit: Visit, options: ContentOptions, budget: Budget) -> Product:
     async with budget.stage("capture", _READ_SECONDS, "page_hung", "The page does not let itself be read."):
-        seconds = budget.left(_SELECTOR_SECONDS)
-        root: Any = visit.page.locator(":root").first
-        if options.selector is not None:
+        most = {"most": _MOST_CHARACTERS}
+        if options.selector is None:
+            found = await ask(visit.line, scripts.READ_ALL, _Read, most)
+        else:
+            seconds = budget.left(_SELECTOR_SECONDS)
             root = await present(visit.page, options.selector, "selector", seconds)
-        found = await ask(root, scripts.READ, _Read, {"most": _MOST_CHARACTERS})
+            found = await ask(root, scripts.READ, _Read, most)
         if found.too_large:
             raise Fault("page_too_large", f"The page has more than {_MOST_CHARACTERS} characters.")
         files = [await _file(part, found, options) for part in options.parts]

@@ -183,3 +183,5 @@ READ = """(root, {most}) => {
   };
   return {html, text: root.innerText || root.textContent || '', readable: copy.outerHTML, links, metadata};
 }"""
+
+READ_ALL = f"options => ({READ})(document.documentElement, options)"
