@@ -14,7 +14,7 @@ grant execute on function sidejob.timed_id to authenticated, service_role;
 
 create table public.jobs (
   id uuid primary key default sidejob.timed_id(),     -- or one of the caller's own
-  workspace_id uuid not null,                         -- one that is there: jobs_hold_workspaces, below
+  workspace_id uuid not null references public.workspaces (id),
   type text not null,                                 -- which handler, `browser.screenshot`
   status text not null default 'queued',
   executor_id text not null default 'default',        -- which group of workers may take it
@@ -137,34 +137,6 @@ end $$;
 revoke execute on function sidejob.admit_job from public;
 create trigger jobs_admit before insert on public.jobs for each row
   when (current_user in ('anon', 'authenticated', 'service_role')) execute function sidejob.admit_job();
-
--- A foreign key would ask for each row what is the same for all rows of a statement; that was a sixth of what 500 jobs at once cost. So a
--- statement asks once, and keeps its workspaces from being removed until the commit. Raises SJ200.
-create function sidejob.hold_workspaces() returns trigger
-language plpgsql security definer set search_path = '' as $$
-declare
-  named uuid[] := array(select distinct n.workspace_id from now_jobs n);
-  there int;
-begin
-  perform from public.workspaces w where w.id = any (named) for key share;
-  get diagnostics there = row_count;
-  if there < cardinality(named) then
-    perform sidejob.refuse('SJ200', 'workspace_id: there is no such workspace', 'Name a workspace that you are a member of.');
-  end if;
-  return null;
-end $$;
-create function sidejob.keep_workspace_of_jobs() returns trigger
-language plpgsql security definer set search_path = '' as $$
-begin
-  if exists (select from public.jobs j where j.workspace_id = old.id) then
-    raise foreign_key_violation using message = 'there are jobs in this workspace', hint = 'Remove them first.';
-  end if;
-  return null;
-end $$;
-revoke execute on function sidejob.hold_workspaces, sidejob.keep_workspace_of_jobs from public;
-create trigger jobs_hold_workspaces after insert on public.jobs referencing new table as now_jobs
-  for each statement execute function sidejob.hold_workspaces();
-create trigger workspaces_with_jobs_stay after delete or update of id on public.workspaces for each row execute function sidejob.keep_workspace_of_jobs();
 
 create function sidejob.refuse_raw_update() returns trigger
 language plpgsql set search_path = '' as $$

@@ -76,34 +76,6 @@ def test_jobs_of_a_list_are_claimed_in_its_order(workspace: Workspace) -> None:
     assert {job["id"].version for job in claimed} == {7}
 
 
-def test_a_job_is_of_a_workspace_that_is_there(workspace: Workspace) -> None:
-    insert = (
-        "insert into public.jobs (workspace_id, type) select id, 'test.job' from unnest(%s::uuid[]) as id"
-    )
-    assert refusal(lambda: workspace.server.run(insert, [workspace.id, str(uuid.uuid4())])) == (
-        "SJ200", "workspace_id: there is no such workspace",
-    )  # fmt: skip
-    workspace.enqueue()
-    for change in ("delete from public.workspaces", "update public.workspaces set id = gen_random_uuid()"):
-        with pytest.raises(psycopg.errors.ForeignKeyViolation):
-            workspace.server.run(f"{change} where id = %s", workspace.id)
-
-
-def test_a_workspace_does_not_go_while_a_job_is_written_into_it(
-    workspace: Workspace, sign_in: Callable[[str | None], Caller]
-) -> None:
-    asking = sign_in(workspace.member.user_id)
-    remove = partial(workspace.server.run, "delete from public.workspaces where id = %s", workspace.id)
-    with ThreadPoolExecutor(1) as pool:
-        with asking.session.transaction():
-            asking.call("enqueue_job", type="test.job")
-            removal = pool.submit(remove)
-            with pytest.raises(TimeoutError):
-                removal.result(0.3)
-        with pytest.raises(psycopg.errors.ForeignKeyViolation):
-            removal.result(10)
-
-
 @pytest.mark.parametrize(
     ("item", "message"),
     [
