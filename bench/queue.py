@@ -161,7 +161,7 @@ def _flat(queue: Client) -> None:
     finished, queued = 1_000_000, 100_000
     with psycopg.connect(queue.database, autocommit=True) as sql:
         drain(queue, PROBE, 1)
-        empty = _claims(queue, sql, fill=100)
+        empty = [_claims(queue, sql, fill=100)]
         (workspace,) = sql.execute(
             "select workspace_id from public.workspace_members limit 1"
         ).fetchone() or (None,)
@@ -182,9 +182,12 @@ def _flat(queue: Client) -> None:
         sql.execute("reset session_replication_role")
         sql.execute("vacuum analyze")
         full = _claims(queue, sql, fill=0)
+        sql.execute("truncate public.jobs cascade")
+        empty.append(_claims(queue, sql, fill=100))  # once more: the machine may have changed meanwhile
     print(
-        f"\none claim, by the server's clock: {empty:.3f} ms with an empty table,"
-        f" {full:.3f} ms with {finished:,} finished and {queued:,} queued, ratio {full / empty:.2f} (target: 1.20 at most)"
+        f"\none claim, by the server's clock: {empty[0]:.3f} and {empty[1]:.3f} ms with an empty table, before and after,"
+        f" {full:.3f} ms with {finished:,} finished and {queued:,} queued, ratio {full / statistics.mean(empty):.2f}"
+        " (target: 1.20 at most)"
     )
 
 
