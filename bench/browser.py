@@ -137,7 +137,7 @@ async def through_the_guard_and_past_it(origin: str) -> None:
 
 async def beside_the_peers(origin: str) -> None:
     url = origin + "/text"
-    heads = f"{'slots':>6}{'ours/s':>9}{'theirs':>9}{'ratio':>19}{'for the same CPU':>19}"
+    heads = f"{'slots':>6}{'ours/s':>9}{'theirs':>9}{'ratio':>19}"  # their browsers end, and nobody counts what those took
     print(f"\n{'viewport png, beside':28}{heads}   pixels differ by")
     async with Engine.running(Launch()) as engine, plain_context(Launch()) as context:
         with peers(url) as programs:
@@ -149,8 +149,13 @@ async def beside_the_peers(origin: str) -> None:
             first = await ways["ours"].picture()
             pixels = {name: difference(first, await way.picture()) for name, way in ways.items()}
             turns = await take_turns(ways, PEER_SLOTS, PEER_ROUNDS, PEER_SECONDS)
-    for name, taken in turns.items():
-        print(f"{name:28}{PEER_SLOTS:6}{beside(turns['ours'], taken)}   {pixels[name]}", flush=True)
+    one = turns.pop("ours")
+    for name, other in turns.items():
+        ratio = Ratio.of(one.rates, other.rates)
+        print(
+            f"{name:28}{PEER_SLOTS:6}{one.rate:9.1f}{other.rate:9.1f}{ratio!s:>19}   {pixels[name]}",
+            flush=True,
+        )
 
 
 async def _measure(cases: Sequence[str]) -> None:

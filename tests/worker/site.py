@@ -97,6 +97,8 @@ PAGES = {
     "Array.from({length: 20}, () => fetch('/blue.svg', {cache: 'no-store'}).catch(() => {}))) })()</script>",
     "/hostile/dialogs": "<!doctype html><script>for (;;) alert('again')</script>",
     "/hostile/console": "<!doctype html><script>setInterval(() => { for (let i = 0; i < 500; i++) console.log({}) })</script>",
+    "/app": "<!doctype html><script>location = 'intent://open#Intent;end'</script>",
+    "/app-or-squares": "<!doctype html><script>location = 'mailto:a@b.c'; setTimeout(() => location = '/squares', 300)</script>",
     "/hostile/popups": "<!doctype html><script>setInterval(() => open('about:blank'))</script>",
     "/hostile/nodes": "<!doctype html><title>Nodes</title><script>"
     "document.write('<i>x</i> '.repeat(100000))</script>",

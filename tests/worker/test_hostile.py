@@ -33,6 +33,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], str | None]] = {
     "download": ({"url": "/download"}, "not_a_page"),
     "console": ({"url": "/hostile/console", "delayMs": 10_000, "timeoutMs": 60_000}, "page_error"),
     "windows": ({"url": "/hostile/popups", "delayMs": 10_000, "timeoutMs": 60_000}, "page_error"),
+    "app": ({"url": "/app"}, "blocked_scheme"),
     "busy": ({"url": "/endless/script", "delayMs": 100, "timeoutMs": 4000}, "page_hung"),
     "nodes": ({"url": "/hostile/nodes", "fullPage": True, "timeoutMs": 60_000}, None),
     "scroll": ({"url": "/hostile/scroll", "fullPage": True, "timeoutMs": 60_000}, None),

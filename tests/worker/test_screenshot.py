@@ -243,6 +243,12 @@ async def test_the_caret_is_not_shown(camera: Camera) -> None:
     assert shot.image.convert("L").getextrema() == (255, 255)
     view = await camera.shoot({"url": "/caret"})
     assert view.image.convert("L").crop((0, 0, 290, 90)).getextrema() == (255, 255)
+    late = "<body style='margin: 0'><textarea id=t style='border: 0; outline: 0; font-size: 90px'></textarea>"
+    late += (
+        "<script>onload = () => requestAnimationFrame(() => requestAnimationFrame(() => t.focus()))</script>"
+    )
+    view = await camera.shoot({"html": late})
+    assert view.image.convert("L").crop((0, 0, 290, 90)).getextrema() == (255, 255)
 
 
 async def test_what_the_server_is_told(camera: Camera) -> None:
@@ -313,6 +319,11 @@ async def test_the_name_of_the_file_can_be_chosen(camera: Camera) -> None:
     for name, expected in [("시안", "시안.jpg"), ("a.jpeg", "a.jpeg"), ("a.png", "a.png.jpg")]:
         shot = await camera.shoot({"url": "/squares", "format": "jpeg", "name": name})
         assert (shot.name, shot.mime) == (expected, "image/jpeg")
+
+
+async def test_a_page_that_tries_an_app_and_then_goes_on_is_followed(camera: Camera) -> None:
+    shot = await camera.shoot({"url": "/app-or-squares"})
+    assert shot.result["finalUrl"] == camera.site.url("/squares")
 
 
 async def test_redirects_are_listed(camera: Camera) -> None:

@@ -22,6 +22,7 @@ VERDICT_OF_PAGE: list[tuple[Mapping[str, Any], str, type]] = [
     ({"url": "/squares", "js": "location = '/to-file'", "delayMs": 1500}, "not_a_page", GiveUp),
     ({"url": "/hang", "timeoutMs": 2500}, "navigation_timeout", RetryLater),
     ({"url": "/font", "timeoutMs": 2500}, "navigation_timeout", RetryLater),
+    ({"url": "/app"}, "blocked_scheme", GiveUp),
     ({"url": "/endless/network", "waitUntil": "networkidle", "timeoutMs": 3000}, "wait_timeout", RetryLater),
     ({"url": "/endless/script", "timeoutMs": 3000, "delayMs": 100}, "page_hung", RetryLater),
     ({"url": "/hostile/popups", "delayMs": 10_000}, "page_error", GiveUp),

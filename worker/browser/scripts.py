@@ -48,11 +48,14 @@ SETTLE = """async ({fonts, images, everywhere, freeze, ms, scripted}) => {
   });
   if (freeze) await attempt('animations', async () => (%s)());
   await attempt('', async () => {
-    if (!document.activeElement || document.activeElement === document.body) return;
-    // Only where there may be a caret: a rule for everything makes the browser style the whole page anew.
-    const still = new CSSStyleSheet();
-    still.replaceSync('*, *::before, *::after { caret-color: transparent !important; }');
-    document.adoptedStyleSheets = [...document.adoptedStyleSheets, still];
+    // Only where there is a caret: a rule for everything makes the browser style the whole page anew.
+    const hide = () => {
+      const still = new CSSStyleSheet();
+      still.replaceSync('*, *::before, *::after { caret-color: transparent !important; }');
+      document.adoptedStyleSheets = [...document.adoptedStyleSheets, still];
+    };
+    if (document.activeElement && document.activeElement !== document.body) hide();
+    else document.addEventListener('focusin', hide, {once: true});  // `autofocus` takes effect in a frame
   });
   const entry = await attempt('', async () => performance.getEntriesByType('navigation')[0]);
   const title = typeof document.title === 'string' ? document.title : '';

@@ -120,7 +120,8 @@ class Visitor:
                         chosen.get("is_mobile", False),
                         chosen["viewport"],
                     )
-                    await self._navigate(visit, options, budget)
+                    with watch.loading():
+                        await self._navigate(visit, options, budget)
                     await settling.settle(scroll=scroll, everywhere=everywhere)
                     watch.verify()
                     yield visit

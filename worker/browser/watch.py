@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import fnmatch
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, Response, Route
@@ -16,10 +16,12 @@ from worker.browser.faults import Fault
 from worker.browser.options.page import PageOptions
 from worker.browser.shown import FirstFew, short, shown_url
 
+_NOWHERE_SECONDS = 3.0  # for a page that loads no further since it went to an app, or by mail
 _NEWS_SECONDS = 0.3  # what failed is told on a way of its own, a little after the failure
 # Each costs the driver, and with it every other page, some work: a page that goes on beyond is ended.
 _MOST_MESSAGES = 2000  # to the console
 _MOST_POPUPS = 50
+_WEB = ("http", "https")
 _HARMLESS = ("about", "data", "blob", "chrome-error", "")
 
 
@@ -43,6 +45,7 @@ class Watch:
         self._messages = 0
         self._popups = 0
         self._over: Fault | None = None  # the page was ended
+        self._loading = False
         self.crashed = False
         self.response: Response | None = None  # the page's own, as far as it was heard of
 
@@ -62,6 +65,14 @@ class Watch:
             page.on("response", self._on_response)
         return page
 
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        self._loading = True
+        try:
+            yield
+        finally:
+            self._loading = False
+
     def verify(self) -> None:
         """When the page is seen, before and after: raises Fault if it is not what may be shown."""
         if over := self._over or self._door.over:
@@ -72,7 +83,7 @@ class Watch:
             raise self._refusal() or Fault("not_a_page", "The page went to an address that does not open.")
         for frame in self._page.frames:
             scheme = frame.url.partition(":")[0]
-            if scheme not in ("http", "https", *_HARMLESS):
+            if scheme not in (*_WEB, *_HARMLESS):
                 raise Fault("blocked_scheme", "The page holds a frame that is no web page.")
 
     def judge(self) -> None:
@@ -161,6 +172,8 @@ class Watch:
             if self._is_main(request):
                 self._lost_url = request.url
                 self._lost.set()
+                if self._loading and request.url.partition(":")[0] not in (*_WEB, *_HARMLESS):
+                    self._keep(self._lead_nowhere())
         why = request.failure or ""
         if "ERR_BLOCKED_BY_CLIENT" not in why and "ERR_ABORTED" not in why:
             self._resources_failed += 1
@@ -174,6 +187,12 @@ class Watch:
                 "resourceType": request.resource_type,
             }
         )
+
+    async def _lead_nowhere(self) -> None:
+        """Chromium reads no further in a page that went to another program, and never says that it is loaded.
+        Its scripts go on, and may still find a way."""
+        if await self.stays(_NOWHERE_SECONDS) and self._loading and not self._options.best_attempt:
+            self._end(Fault("blocked_scheme", "The page led to no web address."))
 
     def _end(self, why: Fault | None) -> None:
         """Closes the page: whatever the job waits for ends at once."""
