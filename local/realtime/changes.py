@@ -149,10 +149,12 @@ class Changes:
 
     async def _apply_policies(self, events: Sequence[Event]) -> None:
         """Takes away who may not see the row as it is now; one question a table for all subscribers."""
+        # One may get a new token while the question is on its way: the answer is that of the old one.
+        identities = {channel: channel.identity for event in events for channel, _ in event.wanted}
         asked: dict[int, dict[Identity, dict[tuple[str, ...], None]]] = {}
         for event in events:
             for channel, _ in event.wanted if event.checked else ():
-                asked.setdefault(event.table.id, {}).setdefault(channel.identity, {})[event.key] = None
+                asked.setdefault(event.table.id, {}).setdefault(identities[channel], {})[event.key] = None
         visible: set[tuple[int, Identity, tuple[str, ...]]] = set()
         for table_id, keys_by_identity in asked.items():
             checks = [
@@ -170,7 +172,7 @@ class Changes:
                 event.wanted = [
                     (channel, binding)
                     for channel, binding in event.wanted
-                    if (event.table.id, channel.identity, event.key) in visible
+                    if (event.table.id, identities[channel], event.key) in visible
                 ]
 
     async def _send(self, event: Event) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -277,6 +278,27 @@ def test_a_new_token_changes_what_is_seen(realtime: Realtime, me: str) -> None:
     insert_note(realtime, me)
     theirs = insert_note(realtime, other)
     assert next_change(socket)["record"]["id"] == theirs
+
+
+def test_a_token_that_is_renewed_while_a_policy_is_asked_loses_no_change(realtime: Realtime, me: str) -> None:
+    socket, door, waiting = realtime.socket(), 7205, False
+    socket.joined("a", realtime.token(sub=me), **changes(on("notes", "INSERT")))
+    mine = f"alter policy mine on {SCHEMA}.notes using (owner = (select auth.uid())"
+    run(realtime, f"{mine} and pg_advisory_xact_lock_shared({door}) is not null)")
+    try:
+        with psycopg.connect(realtime.stack.env["SUPABASE_DB_URL"], autocommit=True) as guard:
+            guard.execute("select pg_advisory_lock(%s)", (door,))
+            note = insert_note(realtime, me)
+            asks = "select exists (select from pg_locks where locktype = 'advisory' and objid = %s and not granted)"
+            deadline = time.monotonic() + 20
+            while not waiting and time.monotonic() < deadline:
+                (waiting,) = guard.execute(asks, (door,)).fetchone() or (False,)
+            assert waiting
+            socket.send("realtime:a", "access_token", {"access_token": realtime.token(sub=me, again=1)})
+            socket.system("Subscribed to PostgreSQL")
+        assert next_change(socket)["record"]["id"] == note
+    finally:
+        run(realtime, f"{mine})")
 
 
 def test_columns_are_those_that_the_role_may_read_and_that_were_asked_for(
