@@ -226,9 +226,6 @@ def test_a_row_that_the_worker_inserted_becomes_a_shared_one_and_back(workspace:
     assert (row["path"], row["same_as"]) == (own, None)
 
 
-# Races
-
-
 def waiting(server: Caller, session: psycopg.Connection[Any]) -> bool:
     (row,) = server.rows("select cardinality(pg_blocking_pids(%s)) > 0 as blocked", session.info.backend_pid)
     return bool(row["blocked"])
