@@ -63,6 +63,9 @@ begin
   end if;
   return new;
 end $$;
+revoke execute on function sidejob.place_artifact from public;
+create trigger artifacts_place before insert on public.artifacts for each row execute function sidejob.place_artifact();
+
 -- The file of an artifact, for another job of the workspace to share. The earlier job is locked, so that retention passes it by until
 -- the caller's transaction has ended. `besides`: how much the caller says of the file himself. Raises SJ100, SJ305.
 create function sidejob.shared_file(same_as uuid, workspace_id uuid, besides int) returns public.artifacts
@@ -84,8 +87,7 @@ begin
   end if;
   return file;
 end $$;
-revoke execute on function sidejob.place_artifact, sidejob.shared_file from public;
-create trigger artifacts_place before insert on public.artifacts for each row execute function sidejob.place_artifact();
+revoke execute on function sidejob.shared_file from public;
 
 insert into storage.buckets (id, name, public, file_size_limit) values ('artifacts', 'artifacts', false, 268435456)
 on conflict (id) do update set public = false, file_size_limit = excluded.file_size_limit;
