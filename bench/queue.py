@@ -72,10 +72,8 @@ def _rates(queues: dict[str, Client]) -> None:
         JOBS,
         lambda queue: emptied(queue, JOBS, queue.do("enqueue", JOBS, 4, bulk=False)),
     )
-    ways["enqueue 500 at once"] = (
-        MANY,
-        lambda queue: emptied(queue, MANY, queue.do("enqueue", MANY, bulk=True)),
-    )
+    for n in (1, 2):
+        ways[f"enqueue 500 at once, concurrency {n}"] = (MANY, partial(bulk, concurrency=n))
     for title, (jobs, way) in ways.items():
         turns: dict[str, Callable[[], Cost]] = {name: partial(way, queue) for name, queue in queues.items()}
         if title.startswith("one by one"):
@@ -89,6 +87,10 @@ def _rates(queues: dict[str, Client]) -> None:
     print("\nwhat each gives, and how its batches were made")
     for name in queues:
         print(f"{name:18}{GIVES[name]}\n{'':18}{BATCHES[name]}")
+
+
+def bulk(queue: Client, concurrency: int) -> Cost:
+    return emptied(queue, MANY, queue.do("enqueue", MANY, concurrency, bulk=True))
 
 
 def emptied(queue: Client, jobs: int, cost: Cost) -> Cost:

@@ -46,7 +46,7 @@ def measure() -> None:
             _idle(server, queue)
             stored = _stored(database)
         finally:
-            queue.pool.close()
+            queue.close()
     _simulated(prices, stored)
 
 

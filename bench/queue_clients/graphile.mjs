@@ -15,13 +15,21 @@ async function open() {
   return n;
 }
 
-async function bulk(jobs) {
-  for (let left = jobs; left > 0; left -= 500) await utils.addJobs(rows(Math.min(500, left)));
+async function bulk(jobs, concurrency = 1) {
+  let left = jobs;
+  const one = async () => {
+    while (left > 0) {
+      const n = Math.min(500, left);
+      left -= n;
+      await utils.addJobs(rows(n));
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, one));
 }
 
 async function enqueue({ jobs, concurrency, bulk: together }) {
   const began = performance.now();
-  if (together) await bulk(jobs);
+  if (together) await bulk(jobs, concurrency);
   else {
     let left = jobs;
     const one = async () => {

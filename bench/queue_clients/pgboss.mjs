@@ -9,15 +9,21 @@ boss.on("error", (error) => console.error(error));
 await boss.start();
 await boss.createQueue(QUEUE);
 
-async function bulk(jobs) {
-  for (let left = jobs; left > 0; left -= 500) {
-    await boss.insert(QUEUE, Array.from({ length: Math.min(500, left) }, (_, n) => ({ data: { n } })));
-  }
+async function bulk(jobs, concurrency = 1) {
+  let left = jobs;
+  const one = async () => {
+    while (left > 0) {
+      const length = Math.min(500, left);
+      left -= length;
+      await boss.insert(QUEUE, Array.from({ length }, (_, n) => ({ data: { n } })));
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, one));
 }
 
 async function enqueue({ jobs, concurrency, bulk: together }) {
   const began = performance.now();
-  if (together) await bulk(jobs);
+  if (together) await bulk(jobs, concurrency);
   else {
     let left = jobs;
     const one = async () => {

@@ -23,14 +23,19 @@ async def main() -> None:
         nonlocal first
         first = first or time.perf_counter()
 
-    async def bulk(jobs: int) -> None:
-        for start in range(0, jobs, 500):
-            await noop.batch_defer_async(*[{"n": n} for n in range(start, min(jobs, start + 500))])
+    async def bulk(jobs: int, concurrency: int = 1) -> None:
+        starts = iter(range(0, jobs, 500))
+
+        async def one() -> None:
+            for start in starts:
+                await noop.batch_defer_async(*[{"n": n} for n in range(start, min(jobs, start + 500))])
+
+        await asyncio.gather(*[one() for _ in range(concurrency)])
 
     async def enqueue(command: dict[str, Any]) -> float:
         began = time.perf_counter()
         if command["bulk"]:
-            await bulk(command["jobs"])
+            await bulk(command["jobs"], command["concurrency"])
         else:
             left = iter(range(command["jobs"]))
 

@@ -1,19 +1,22 @@
 """Sidejob: the calls that PostgREST would make, in its envelope: a transaction, the user's claims, the role, one function."""
 
 import json
+import math
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from queue import LifoQueue
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
-from psycopg_pool import ConnectionPool
 
 BATCH = 500
+CONNECTIONS = 16
 EXECUTOR = "bench"
 ENVELOPE = (
     "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true),"
@@ -48,20 +51,29 @@ def report(job: Row) -> Row:
 
 
 class Queue:
-    """One member and one worker of one workspace, each call of theirs on a pooled connection."""
+    """One member and one worker of one workspace. Each call takes the connection that was used last, as node's driver
+    does: that one has its plans at hand."""
 
     def __init__(self, conninfo: str) -> None:
-        self.pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
-            conninfo,
-            min_size=16,
-            max_size=16,
-            kwargs={"row_factory": dict_row, "autocommit": True},
-            open=True,
-        )
-        with self.pool.connection() as session:
+        self.idle: LifoQueue[psycopg.Connection[Row]] = LifoQueue()
+        for _ in range(CONNECTIONS):
+            self.idle.put(psycopg.connect(conninfo, row_factory=dict_row, autocommit=True))
+        with self.connection() as session:
             self.member, self.worker = self._people(session)
             self.finishes_many = self._has(session, "finish_jobs")
             self.enqueues_many = self._has(session, "enqueue_jobs")
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Row]]:
+        session = self.idle.get()
+        try:
+            yield session
+        finally:
+            self.idle.put(session)
+
+    def close(self) -> None:
+        for _ in range(CONNECTIONS):
+            self.idle.get().close()
 
     @staticmethod
     def _people(session: psycopg.Connection[Any]) -> tuple[str, str]:
@@ -87,7 +99,7 @@ class Queue:
 
     def call(self, user: str, *statements: tuple[str, tuple[object, ...]]) -> list[Row]:
         """The statements in one transaction as this user, sent together; the rows of the last one."""
-        with self.pool.connection() as session:
+        with self.connection() as session:
             with session.pipeline():
                 session.execute("begin")
                 session.execute(ENVELOPE, (json.dumps({"sub": user, "role": "authenticated"}), user))
@@ -95,13 +107,16 @@ class Queue:
                 session.execute("commit")
             return answers[-1].fetchall() if answers[-1].description else []
 
-    def enqueue_many(self, jobs: int) -> None:
-        for start in range(0, jobs, BATCH):
+    def enqueue_many(self, jobs: int, concurrency: int = 1) -> None:
+        def batch(number: int) -> None:
+            start = number * BATCH
             rows = [
                 {"type": "bench.noop", "executor_id": EXECUTOR, "payload": {"n": n}}
                 for n in range(start, min(jobs, start + BATCH))
             ]
             self.call(self.member, (ENQUEUE_MANY if self.enqueues_many else INSERT_MANY, (json.dumps(rows),)))
+
+        repeat(batch, math.ceil(jobs / BATCH), concurrency)
 
     def enqueue_one(self, n: int) -> None:
         self.call(self.member, (ENQUEUE, (json.dumps({"n": n}),)))
@@ -143,7 +158,7 @@ class Queue:
     def enqueue(self, jobs: int, concurrency: int, *, bulk: bool) -> float:
         began = time.perf_counter()
         if bulk:
-            self.enqueue_many(jobs)
+            self.enqueue_many(jobs, concurrency)
         else:
             repeat(self.enqueue_one, jobs, concurrency)
         return time.perf_counter() - began
@@ -202,7 +217,7 @@ def main() -> None:
             way = queue.one_line if command["line"] else partial(queue.drain, batch=command["batch"])
             seconds = way(command["jobs"], command["concurrency"])
         print(json.dumps({"seconds": seconds}), flush=True)
-    queue.pool.close()
+    queue.close()
 
 
 if __name__ == "__main__":
