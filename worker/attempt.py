@@ -1,4 +1,4 @@
-"""One attempt at one job: start, handle, store, report, while its lease is held."""
+"""One attempt at one job: handle, store, report, while its lease is held."""
 
 import asyncio
 import contextlib
@@ -116,7 +116,6 @@ class Attempt:
 
     async def _perform(self) -> str:
         try:
-            await persistently(lambda: self._shop.project.start(self.claim))
             try:
                 return await self._conclude(await self._handle())
             except ArtifactGone as gone:

@@ -122,18 +122,17 @@ class Project:
         return self._session.locked_out
 
     async def claim(self, agent_id: str, max_jobs: int) -> list[Claim]:
-        """Never repeated: a claim whose answer was lost holds its jobs until their leases expire."""
+        """Claims and starts. Never repeated: a claim whose answer was lost holds its jobs until their leases
+        expire."""
         rows = await self._rpc(
             "claim_jobs",
             executor_id=self._settings.executor_id,
             max_jobs=max_jobs,
             lease_seconds=self._settings.lease_seconds,
             agent_id=agent_id,
+            start=True,
         )
         return [_claim(row) for row in rows or []]
-
-    async def start(self, claim: Claim) -> None:
-        await self._rpc("start_job", **claim.fence)
 
     async def renew(self, claim: Claim) -> None:
         await self._rpc("renew_lease", **claim.fence, lease_seconds=self._settings.lease_seconds)

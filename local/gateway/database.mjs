@@ -57,9 +57,21 @@ function asRestError(error, role) {
   return new RestError(statusOf(code, role), { code, message, details: detail ?? null, hint: hint ?? null });
 }
 
+/** The settings of each request are told in the same words. Prepared, they take one round trip, and else two. */
+function prepareSettings(driver) {
+  const reserve = driver.reserve;
+  driver.reserve = async () => {
+    const connection = await reserve();
+    const { unsafe } = connection;
+    connection.unsafe = (words, values, options) => unsafe(words, values, { prepare: words.startsWith("select set_config("), ...options });
+    return connection;
+  };
+}
+
 export class Database extends PostgresConnection {
   constructor(url) {
     super({ url, postgresOptions: { max: 30, types, onnotice: () => {}, connection: { application_name: "gateway" } } });
+    prepareSettings(this.driver);
     this.kysely = this.kysely.withPlugin(questionMarks);
     // Else lite grants ALL on every schema with row security at the first request and undoes the migrations' revokes.
     this.rlsState = "active";

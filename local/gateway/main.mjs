@@ -91,10 +91,9 @@ async function withinLimit(request) {
 const listener = getRequestListener(
   async (request) => {
     const response = await answer(request);
-    const headers = new Headers(response.headers);
-    for (const [name, value] of Object.entries(crossOrigin)) headers.set(name, value);
-    headers.set("x-request-id", requestIdOf(request.headers.get("x-request-id")));
-    return new Response(response.body, { status: response.status, headers });
+    for (const [name, value] of Object.entries(crossOrigin)) response.headers.set(name, value);
+    response.headers.set("x-request-id", requestIdOf(request.headers.get("x-request-id")));
+    return response;
   },
   {
     errorHandler: (error) => {

@@ -21,6 +21,7 @@ export class StorageFailure extends Error {
 }
 
 const BUCKET = "storage"; // one bucket in S3 for all of Storage's, whose names S3 might refuse
+const MEMORY_BYTES = 4 * 1024 ** 2; // of an upload whose length nobody said
 const keyOf = (bucket, key) => `${bucket}/${unmarked(key)}`;
 
 export class Objects {
@@ -52,19 +53,17 @@ export class Objects {
 
   async uploadObject(bucket, key, _version, body, contentType, cacheControl) {
     const limit = await this.#limit(bucket);
-    const length = requestContext.getStore()?.headers.get("content-length");
-    const source = body instanceof Uint8Array ? Readable.from([body]) : Readable.fromWeb(body);
-    const put = (Body, ContentLength) =>
-      this.#send(new PutObjectCommand({ Bucket: BUCKET, Key: keyOf(bucket, key), Body, ContentLength, ContentType: contentType, CacheControl: cacheControl }));
-    const size = Number(body instanceof Uint8Array ? body.byteLength : length);
-    if (length || body instanceof Uint8Array) {
-      if (size > limit) throw tooLarge(limit);
-      // S3's client never ends a request whose body is shorter than it said.
-      await put(source.on("error", () => {}), size);
-    } else {
-      await spooled(source, limit, put);
-    }
-    return this.headObject(bucket, key);
+    const put = async (Body, ContentLength) => {
+      const said = { ContentLength, ContentType: contentType, CacheControl: cacheControl };
+      const { ETag } = await this.#send(new PutObjectCommand({ Bucket: BUCKET, Key: keyOf(bucket, key), Body, ...said }));
+      return metadataOf({ ...said, ETag });
+    };
+    const size = body instanceof Uint8Array ? body.byteLength : Number(requestContext.getStore()?.headers.get("content-length") ?? 0);
+    if (size > limit) throw tooLarge(limit);
+    if (body instanceof Uint8Array) return put(body, size);
+    const source = Readable.fromWeb(body);
+    // S3's client never ends a request whose body is shorter than it said.
+    return size > MEMORY_BYTES ? put(source.on("error", () => {}), size) : measured(source, limit, put);
   }
 
   async #limit(bucket) {
@@ -143,8 +142,19 @@ function asFailure(error) {
   return new StorageFailure(status >= 500 ? status : 503, "StorageBackendError", "The object store did not take the request");
 }
 
-/** A body of unknown length waits on disk, not in memory, until its length is known. */
-async function spooled(source, limit, put) {
+/** S3 wants a length first: a body of unknown length is read to its end, into memory, or on disk when it is large. */
+async function measured(source, limit, put) {
+  const held = [];
+  let size = 0;
+  for await (const chunk of source.iterator({ destroyOnReturn: false })) {
+    held.push(chunk);
+    size += chunk.length;
+    if (size > Math.min(MEMORY_BYTES, limit)) return spooled(held, source, limit, put);
+  }
+  return put(Buffer.concat(held), size);
+}
+
+async function spooled(held, source, limit, put) {
   const folder = await mkdtemp(join(tmpdir(), "sidejob-upload-"));
   try {
     const file = join(folder, "body");
@@ -155,8 +165,12 @@ async function spooled(source, limit, put) {
         done(size > limit ? tooLarge(limit) : null, chunk);
       },
     });
-    await pipeline(source, counted, createWriteStream(file));
-    await put(createReadStream(file), (await stat(file)).size);
+    const whole = async function* () {
+      yield* held;
+      yield* source;
+    };
+    await pipeline(whole, counted, createWriteStream(file));
+    return await put(createReadStream(file), (await stat(file)).size);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

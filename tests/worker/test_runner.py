@@ -222,7 +222,6 @@ async def test_a_second_signal_hands_back_at_once(start: Start, jobs: Jobs, benc
 async def test_a_lost_answer_is_asked_for_again_and_counts_once(start: Start, gate: Gate, jobs: Jobs) -> None:
     gate.close("task-result", "lose", 2)
     gate.close("/storage/", "lose", 1)
-    gate.close("start_job", "lose", 1)
     job_id = jobs.ask("test.quick")
     async with start():
         await jobs.until(job_id, "succeeded")
