@@ -84,8 +84,11 @@ def _object_or_text(value: Any) -> Any:
     return _storable(value)
 
 
+_EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
 def _this_century(value: datetime) -> datetime:
-    if not 2000 <= value.astimezone(UTC).year < 2100:
+    if not _EARLIEST <= value < _LATEST:  # which, unlike a change to UTC, no year is too far off for
         raise PydanticCustomError("instant", "must lie between the years 2000 and 2100")
     return value
 

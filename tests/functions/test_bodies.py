@@ -52,6 +52,8 @@ def refusal(model: type[Body], body: dict[str, Any] | str) -> Refused:
         (bodies.TaskAssign, ASSIGN | {"runAt": "2026-01-01T00:00:00"}, "runAt"),
         (bodies.TaskAssign, ASSIGN | {"runAt": "1999-12-31T23:59:59Z"}, "runAt"),
         (bodies.TaskAssign, ASSIGN | {"runAt": "2100-01-01T00:00:00Z"}, "runAt"),
+        (bodies.TaskAssign, ASSIGN | {"runAt": "0001-01-01T00:01:00+02:02"}, "runAt"),
+        (bodies.TaskAssign, ASSIGN | {"runAt": "9999-12-31T23:59:59-02:02"}, "runAt"),
         (bodies.TaskAssign, ASSIGN | {"runAt": 1700000000}, "runAt"),
         (bodies.TaskAssign, ASSIGN | {"jobId": "7"}, "jobId"),
         (bodies.TaskAssign, ASSIGN | {"workspaceId": "mine"}, "workspaceId"),
