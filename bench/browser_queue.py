@@ -24,8 +24,8 @@ from worker.browser.launching import Launch
 SLOTS = 3  # the default on two cores
 FEW, MANY = 50, 500
 BATCH = 60  # of the rate: a round of each way
-ROUNDS = 3
-IDLE_SECONDS = 30.0
+ROUNDS = 7
+IDLE_SECONDS = 60.0  # the browser is probed with a page once a minute
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ async def whole_path(origin: str) -> None:
         print(
             f"\nfrom the queue to the recorded artifact, {SLOTS} at once, the stack on the same machine\n"
             f"ours {statistics.median(ours):.1f}/s   plain loop {statistics.median(raw):.1f}/s   "
-            f"ratio {statistics.median(ratios):.2f}   pixels differ by {pixels}",
+            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})   pixels differ by {pixels}",
             flush=True,
         )
         await queue.work_off(MANY - FEW - ROUNDS * BATCH)
