@@ -382,7 +382,10 @@ def test_a_table_that_changes_its_shape_is_read_anew(realtime: Realtime) -> None
     assert next_change(socket)["record"] == {"id": 2, "title": "new"}
     # Whether its last row is still told is a matter of which is seen first, the commit or the log of it.
     run(realtime, f"insert into {table} values (3); drop table {table}")
-    run(realtime, f"create table {SCHEMA}.staying (id int primary key); grant select on {SCHEMA}.staying to anon")
+    run(
+        realtime,
+        f"create table {SCHEMA}.staying (id int primary key); grant select on {SCHEMA}.staying to anon",
+    )
     run(realtime, f"alter publication supabase_realtime add table {SCHEMA}.staying")
     socket.joined("b", **changes(on("staying")))
     run(realtime, f"insert into {SCHEMA}.staying values (4)")
