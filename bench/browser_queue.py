@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from bench.browser import Ratio
 from bench.browser_ways import difference, plain, plain_context
 from bench.cpu import seconds_of_tree
 from bench.stack import FUNCTIONS_URL, SUPABASE_URL, client, database, fetch
@@ -86,19 +87,18 @@ async def whole_path(origin: str) -> None:
         await queue.work_off(FEW)
         await loop.drive(SLOTS, 1)
         few = queue.bytes()
-        ours, raw, ratios = [], [], []
+        ours, raw = [], []
         for turn in range(ROUNDS):
             if turn % 2:
                 raw.append(await loop.drive(SLOTS, 5))
             ours.append(await queue.work_off(BATCH))
             if not turn % 2:
                 raw.append(await loop.drive(SLOTS, 5))
-            ratios.append(ours[-1] / raw[-1])
         pixels = difference(queue.picture(), await loop.picture())
         print(
             f"\nfrom the queue to the recorded artifact, {SLOTS} at once, the stack on the same machine\n"
             f"ours {statistics.median(ours):.1f}/s   plain loop {statistics.median(raw):.1f}/s   "
-            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})   pixels differ by {pixels}",
+            f"ratio {Ratio.of(ours, raw)}   pixels differ by {pixels}",
             flush=True,
         )
         await queue.work_off(MANY - FEW - ROUNDS * BATCH)
