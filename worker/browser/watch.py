@@ -21,8 +21,7 @@ _NEWS_SECONDS = 0.3  # what failed is told on a way of its own, a little after t
 # Each costs the driver, and with it every other page, some work: a page that goes on beyond is ended.
 _MOST_MESSAGES = 2000  # to the console
 _MOST_POPUPS = 50
-_WEB = ("http", "https")
-_HARMLESS = ("about", "data", "blob", "chrome-error", "")
+_PAGES = ("http", "https", "about", "data", "blob", "chrome-error", "")  # schemes that a page may have
 
 
 class Watch:
@@ -82,8 +81,7 @@ class Watch:
         if self._page.url.startswith("chrome-error:"):
             raise self._refusal() or Fault("not_a_page", "The page went to an address that does not open.")
         for frame in self._page.frames:
-            scheme = frame.url.partition(":")[0]
-            if scheme not in (*_WEB, *_HARMLESS):
+            if not _is_page(frame.url):
                 raise Fault("blocked_scheme", "The page holds a frame that is no web page.")
 
     def judge(self) -> None:
@@ -172,7 +170,7 @@ class Watch:
             if self._is_main(request):
                 self._lost_url = request.url
                 self._lost.set()
-                if self._loading and request.url.partition(":")[0] not in (*_WEB, *_HARMLESS):
+                if self._loading and not _is_page(request.url):
                     self._keep(self._lead_nowhere())
         why = request.failure or ""
         if "ERR_BLOCKED_BY_CLIENT" not in why and "ERR_ABORTED" not in why:
@@ -216,3 +214,7 @@ class Watch:
             self._end(Fault("page_error", f"The page logged more than {_MOST_MESSAGES} messages."))
         if message.type == "error":
             self._console.add({"text": short(message.text)})
+
+
+def _is_page(url: str) -> bool:
+    return url.partition(":")[0] in _PAGES
