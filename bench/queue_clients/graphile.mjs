@@ -2,6 +2,7 @@
 import { createInterface } from "node:readline";
 import pg from "pg";
 import { Logger, makeWorkerUtils, run } from "graphile-worker";
+import { inLanes } from "./lanes.mjs";
 
 const logger = new Logger(() => () => {});
 const pgPool = new pg.Pool({ connectionString: process.env.BENCH_DATABASE, max: 26 });
@@ -15,28 +16,11 @@ async function open() {
   return n;
 }
 
-async function bulk(jobs, concurrency = 1) {
-  let left = jobs;
-  const one = async () => {
-    while (left > 0) {
-      const n = Math.min(500, left);
-      left -= n;
-      await utils.addJobs(rows(n));
-    }
-  };
-  await Promise.all(Array.from({ length: concurrency }, one));
-}
+const bulk = (jobs, lanes = 1) => inLanes(jobs, 500, lanes, (count) => utils.addJobs(rows(count)));
 
 async function enqueue({ jobs, concurrency, bulk: together }) {
   const began = performance.now();
-  if (together) await bulk(jobs, concurrency);
-  else {
-    let left = jobs;
-    const one = async () => {
-      while (left-- > 0) await utils.addJob("noop", { n: left });
-    };
-    await Promise.all(Array.from({ length: concurrency }, one));
-  }
+  await (together ? bulk(jobs, concurrency) : inLanes(jobs, 1, concurrency, (_, left) => utils.addJob("noop", { n: left })));
   return (performance.now() - began) / 1000;
 }
 

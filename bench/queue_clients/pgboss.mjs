@@ -2,6 +2,7 @@
 // that a drain through it would measure the sleep.
 import { createInterface } from "node:readline";
 import { PgBoss } from "pg-boss";
+import { inLanes } from "./lanes.mjs";
 
 const QUEUE = "noop";
 const boss = new PgBoss({ connectionString: process.env.BENCH_DATABASE, max: 26, supervise: false, schedule: false });
@@ -9,28 +10,11 @@ boss.on("error", (error) => console.error(error));
 await boss.start();
 await boss.createQueue(QUEUE);
 
-async function bulk(jobs, concurrency = 1) {
-  let left = jobs;
-  const one = async () => {
-    while (left > 0) {
-      const length = Math.min(500, left);
-      left -= length;
-      await boss.insert(QUEUE, Array.from({ length }, (_, n) => ({ data: { n } })));
-    }
-  };
-  await Promise.all(Array.from({ length: concurrency }, one));
-}
+const bulk = (jobs, lanes = 1) => inLanes(jobs, 500, lanes, (length) => boss.insert(QUEUE, Array.from({ length }, (_, n) => ({ data: { n } }))));
 
 async function enqueue({ jobs, concurrency, bulk: together }) {
   const began = performance.now();
-  if (together) await bulk(jobs, concurrency);
-  else {
-    let left = jobs;
-    const one = async () => {
-      while (left-- > 0) await boss.send(QUEUE, { n: left });
-    };
-    await Promise.all(Array.from({ length: concurrency }, one));
-  }
+  await (together ? bulk(jobs, concurrency) : inLanes(jobs, 1, concurrency, (_, left) => boss.send(QUEUE, { n: left })));
   return (performance.now() - began) / 1000;
 }
 
