@@ -77,6 +77,18 @@ export class Database extends PostgresConnection {
     this.rlsState = "active";
   }
 
+  /** Postgres asks for a value of a domain by the domain's own number, which postgres.js does not know: it is written as the type beneath. */
+  async introspect(options) {
+    const schema = await super.introspect(options);
+    if (schema !== this.schema) {
+      const { serializers } = this.driver.options;
+      for (const { oid, beneath } of await this.driver`select oid::int, typbasetype::int as beneath from pg_type where typtype = 'd'`)
+        serializers[oid] = serializers[beneath];
+      this.schema = schema;
+    }
+    return schema;
+  }
+
   async withContext(context, work, options) {
     try {
       return await super.withContext(context, work, options);

@@ -69,28 +69,33 @@ create function sidejob.record_moves() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   if tg_op = 'INSERT' then
+    insert into public.job_events (job_id, workspace_id, seq, event_type, attempt)
+    select n.id, n.workspace_id, 1, 'job.queued', 0 from now_jobs n;
+  else
     insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
-    select n.id, n.workspace_id, 1, 'job.queued', 0, '{}' from now_jobs n;
-    return null;
-  end if;
-  insert into public.job_events (job_id, workspace_id, seq, event_type, attempt, payload)
-  select s.id, s.workspace_id, s.seq,
-         case when s.seq = s.event_seq then s.last_event when s.last_event = 'job.dead_lettered' then 'job.failed' else 'job.claimed' end,
-         s.attempts,
-         case when s.seq = s.event_seq and s.last_event = 'job.started' then '{}' else coalesce(s.last_detail, '{}') end
-    from (select n.id, n.workspace_id, n.event_seq, n.last_event, n.last_detail, n.attempts, generate_series(w.event_seq + 1, n.event_seq) as seq
-            from now_jobs n full join was_jobs w on w.id = n.id) as s;
-  if exists (select from now_jobs n where n.status = 'failed') then
-    insert into public.dead_letters (job_id, workspace_id, reason, error, payload)
-    select n.id, n.workspace_id, n.last_detail ->> 'reason', n.error, n.payload
-      from now_jobs n full join was_jobs w on w.id = n.id where n.status = 'failed' and w.status is distinct from n.status;
+    select s.id, s.workspace_id, s.seq,
+           case when s.seq = s.event_seq then s.last_event when s.last_event = 'job.dead_lettered' then 'job.failed' else 'job.claimed' end,
+           s.attempts,
+           case when s.seq = s.event_seq and s.last_event = 'job.started' then '{}' else coalesce(s.last_detail, '{}') end
+      from (select n.id, n.workspace_id, n.event_seq, n.last_event, n.last_detail, n.attempts, generate_series(w.event_seq + 1, n.event_seq) as seq
+              from now_jobs n full join was_jobs w on w.id = n.id) as s;
   end if;
   return null;
 end $$;
-revoke execute on function sidejob.step_event, sidejob.record_moves from public;
+
+create function sidejob.write_dead_letter() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  insert into public.dead_letters (job_id, workspace_id, reason, error, payload)
+  values (new.id, new.workspace_id, new.last_detail ->> 'reason', new.error, new.payload);
+  return null;
+end $$;
+revoke execute on function sidejob.step_event, sidejob.record_moves, sidejob.write_dead_letter from public;
 
 create trigger jobs_step before update of status on public.jobs for each row
   when (old.status <> new.status and old.event_seq = new.event_seq) execute function sidejob.step_event();
+create trigger jobs_bury after update of status on public.jobs for each row
+  when (new.status = 'failed' and old.status <> 'failed') execute function sidejob.write_dead_letter();
 create trigger jobs_record_new after insert on public.jobs referencing new table as now_jobs
   for each statement execute function sidejob.record_moves();
 create trigger jobs_record_moved after update on public.jobs referencing old table as was_jobs new table as now_jobs

@@ -2,9 +2,9 @@
 
 create table public.worker_heartbeats_v2 (
   worker_id text not null,                    -- from the caller's membership
-  agent_id text not null,                     -- the process; unique in the whole project
+  agent_id sidejob.agent_id not null,         -- the process; unique in the whole project
   workspace_id uuid not null references public.workspaces (id) on delete cascade,
-  executor_id text not null default 'default',
+  executor_id sidejob.executor_id not null default 'default',
   status text not null default 'idle',        -- idle | busy | draining | offline (its last word), or one of its own
   running int not null default 0,             -- jobs in hand
   capacity int not null default 1,            -- jobs at once at most
@@ -13,8 +13,6 @@ create table public.worker_heartbeats_v2 (
   last_seen timestamptz not null default clock_timestamp(),
   primary key (worker_id, agent_id),
   constraint agent_id_is_unique unique (agent_id),
-  constraint agent_id_is_a_short_name check (agent_id ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
-  constraint executor_id_is_a_short_name check (executor_id ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
   constraint status_is_a_short_word check (status ~ '^[a-z][a-z_-]{0,39}$'),
   constraint running_is_not_negative check (running >= 0),
   constraint capacity_is_not_negative check (capacity >= 0),

@@ -4,14 +4,13 @@
 create table public.job_limits (
   id uuid primary key default gen_random_uuid(),
   workspace_id uuid not null default sidejob.my_default_workspace() references public.workspaces (id) on delete cascade,
-  executor_id text,
+  executor_id sidejob.executor_id,
   type_prefix text not null default '',
   max_running int,                                  -- jobs in workers' hands at once
   max_starts int,                                   -- claims in any per_seconds
   per_seconds int,
   starts timestamptz[] not null default '{}',       -- the last claims that count against max_starts
   created_at timestamptz not null default now(),
-  constraint executor_id_is_a_short_name check (executor_id ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
   constraint type_prefix_is_the_start_of_a_type check (type_prefix ~ '^[A-Za-z0-9._:-]{0,100}$'),
   constraint max_running_is_0_to_100000 check (max_running between 0 and 100000),
   constraint max_starts_is_1_to_1000 check (max_starts between 1 and 1000),
@@ -24,12 +23,11 @@ create table public.job_limits (
 -- An executor whose jobs wait. What its workers hold already they finish.
 create table public.paused_executors (
   workspace_id uuid not null references public.workspaces (id) on delete cascade,
-  executor_id text not null,
+  executor_id sidejob.executor_id not null,
   reason text,
   paused_by uuid,
   paused_at timestamptz not null default now(),
   primary key (workspace_id, executor_id),
-  constraint executor_id_is_a_short_name check (executor_id ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
   constraint reason_is_at_most_1000_characters check (char_length(reason) <= 1000)
 );
 

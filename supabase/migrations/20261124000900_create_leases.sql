@@ -102,9 +102,10 @@ begin
                last_event = case when claim.start then 'job.started' else 'job.claimed' end,
                last_detail = detail
           from due where j.id = due.id
-        returning j.id, j.workspace_id, j.type, j.status, j.executor_id, j.worker_id, j.agent_id, j.priority, j.payload, j.error,
-                  j.checkpoint, j.idempotency_key, j.attempts, j.attempts as attempt, j.released, j.max_attempts, j.lease_owner, due.token,
-                  j.lease_until, j.next_run_at, j.created_by, j.trace_id, j.created_at, j.updated_at)
+        returning j.id, j.workspace_id, j.type::text, j.status, j.executor_id::text, j.worker_id, j.agent_id::text, j.priority::smallint,
+                  j.payload::jsonb, j.error::jsonb, j.checkpoint::jsonb, j.idempotency_key::text, j.attempts, j.attempts as attempt, j.released,
+                  j.max_attempts::int, j.lease_owner, due.token, j.lease_until, j.next_run_at::timestamptz, j.created_by, j.trace_id::text,
+                  j.created_at, j.updated_at)
       select * from taken t order by t.next_run_at, t.id;
     get diagnostics got = row_count;
     wanted := wanted - got;
@@ -179,7 +180,7 @@ language plpgsql security definer set search_path = '' set plan_cache_mode = 'fo
 #variable_conflict use_column
 declare
   claim sidejob.claim := row(executor_id, lease_seconds, type_prefix, agent_id, coalesce(start, false));
-  homes uuid[];            -- where the caller is a worker
+  homes uuid[];            -- where the caller is a worker and the executor is not paused
   names text[];            -- and what he is called there
   turns int[] := '{1}';    -- whose turn it is, by their places in homes
   limited boolean;
@@ -187,8 +188,12 @@ declare
   share int;
   got int;
 begin
-  select array_agg(m.workspace_id), array_agg(m.worker_id) into homes, names
-    from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker';
+  select array_agg(m.workspace_id), array_agg(m.worker_id), bool_or(exists (
+           select from public.job_limits l where l.workspace_id = m.workspace_id and (l.executor_id is null or l.executor_id = claim_jobs.executor_id)))
+    into homes, names, limited
+    from public.workspace_members m
+   where m.user_id = auth.uid() and m.role = 'worker' and not exists (
+     select from public.paused_executors p where p.workspace_id = m.workspace_id and p.executor_id = claim_jobs.executor_id);
   if homes is null then
     perform sidejob.require_worker();
   end if;
@@ -197,13 +202,14 @@ begin
     perform sidejob.refuse('SJ100', 'max_jobs: must be 1 to 1000', 'Claim as many as you have hands for.');
   elsif claim_jobs.executor_id is null then
     perform sidejob.refuse('SJ100', 'executor_id: must not be null', 'Leave it out for the executor named default.');
+  elsif homes is null then
+    return;
   end if;
-  -- Who claims under limits holds them until the commit, so that two together cannot pass one; all at once and in order, so that
-  -- two cannot wait for each other.
-  perform from public.job_limits l
-   where l.workspace_id = any (homes) and (l.executor_id is null or l.executor_id = claim_jobs.executor_id)
-   order by l.id for update;
-  limited := found;
+  if limited then  -- held until the commit, so that two claims together cannot pass one; in order, so that two cannot wait for each other
+    perform from public.job_limits l
+     where l.workspace_id = any (homes) and (l.executor_id is null or l.executor_id = claim_jobs.executor_id)
+     order by l.id for update;
+  end if;
   if cardinality(homes) > 1 then
     select array_agg(place order by in_hand, random()) into turns
       from (select place, (
@@ -213,8 +219,6 @@ begin
     turns := turns || turns;  -- first each one's share, then what is left
   end if;
   for turn in 1 .. cardinality(turns) loop
-    continue when exists (
-      select from public.paused_executors p where p.workspace_id = homes[turns[turn]] and p.executor_id = claim_jobs.executor_id);
     share := ceil(wanted::numeric / greatest(cardinality(homes) - turn + 1, 1));
     if limited then
       return query select * from sidejob.take_limited(homes[turns[turn]], names[turns[turn]], claim, share);
@@ -350,8 +354,10 @@ begin
     perform sidejob.refuse('SJ100', 'job_id: each job may be reported once in a call', 'Send a repeated report in a call of its own.');
   end if;
   return query
-  with held as materialized (
-    select r.*, j.*
+  with outcome as materialized (
+    select r.*, j.*, judged.next,
+           case judged.next when 'queued' then
+             greatest(ts, coalesce(r.retry_at, ts + sidejob.retry_delay(j.used, j.backoff_seconds, j.backoff_max_seconds))) end as run_at
       -- In order, so that two reporters cannot wait for each other. Each row is looked up by itself: a join would leave it to the
       -- statistics of the tables, which a queue that was just filled does not have, whether jobs is read from end to end.
       from (select * from unnest(reports) with ordinality
@@ -365,17 +371,9 @@ begin
              or (r.attempt is null and r.lease_token is null and not exists (
                select from public.job_events e where e.job_id = j.id and e.event_type = 'job.claimed' and e.attempt < j.attempts
                   and e.payload ->> 'lease_owner' = me::text)))
-           for update) as j on true),
-  judged as materialized (
-    select h.*,
-           case when h.status in ('assigned', 'running') then
-             case when h.ok then 'succeeded' when h.give_up or h.used >= h.max_attempts then 'failed' else 'queued' end end as next
-      from held h),
-  outcome as materialized (
-    select o.*,
-           case o.next when 'queued' then
-             greatest(ts, coalesce(o.retry_at, ts + sidejob.retry_delay(o.used, o.backoff_seconds, o.backoff_max_seconds))) end as run_at
-      from judged o),
+           for update) as j on true
+     cross join lateral (select case when j.status in ('assigned', 'running') then
+         case when r.ok then 'succeeded' when r.give_up or j.used >= j.max_attempts then 'failed' else 'queued' end end as next) as judged),
   moved as (
     update public.jobs j
        set status = o.next, updated_at = ts, lease_until = null,

@@ -103,60 +103,55 @@ begin
 end $$;
 revoke execute on function sidejob.wake from public;
 
--- After each statement: a broadcast for every event that it wrote, and a wake-up for every executor that it gave due work.
--- A statement that writes more than 20 jobs sends wake-ups alone: hosted projects cap the messages of a second. The change stream
--- of job_events carries every event all the same. All broadcasts of a statement are one INSERT: realtime.send would cost a
--- subtransaction and a plan for each. As there, a broadcast that fails is a warning and no failure of the job's.
-create function sidejob.announce() returns trigger
-language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
+-- A job that is due wakes its workers: a new one, of many at once one for each executor; one that went back to the queue; one that
+-- has nothing more to wait for.
+create function sidejob.wake_for_new() returns trigger
+language plpgsql security definer set search_path = '' as $$
 declare
   ts timestamptz := clock_timestamp();
-  written int;    -- jobs, with news or without
-  due boolean;    -- is there work?
-  executor record;
   job public.jobs;
 begin
-  select count(*), bool_or(n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= ts) into written, due from now_jobs n;
-  if written between 1 and 20 then
-    begin
-      if tg_op = 'INSERT' then
-        insert into realtime.messages (topic, event, payload, private, extension)
-        select 'jobs:' || e.job_id, e.event_type, to_jsonb(e) - 'tx', true, 'broadcast' from now_jobs n join public.job_events e on e.job_id = n.id;
-      else
-        insert into realtime.messages (topic, event, payload, private, extension)
-        select 'jobs:' || e.job_id, e.event_type, to_jsonb(e) - 'tx', true, 'broadcast'
-          from now_jobs n join was_jobs w on w.id = n.id and w.event_seq < n.event_seq
-          join public.job_events e on e.job_id = n.id and e.seq > w.event_seq order by e.seq;
-      end if;
-    exception when others then
-      raise warning 'sidejob: broadcasting failed: %', sqlerrm;
-    end;
-  end if;
-  if due and tg_op = 'INSERT' then
-    for executor in select distinct n.workspace_id, n.executor_id from now_jobs n where n.next_run_at <= ts and n.blocked_by = 0 loop
-      select * into job from now_jobs n
-       where n.workspace_id = executor.workspace_id and n.executor_id = executor.executor_id and n.next_run_at <= ts and n.blocked_by = 0 limit 1;
-      perform sidejob.wake(job);
-    end loop;
-  elsif due then  -- was it due before?
-    for job in
-      select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n join was_jobs w on w.id = n.id
-       where n.status = 'queued' and n.blocked_by = 0 and n.next_run_at <= ts and (w.status <> 'queued' or w.blocked_by > 0)
-    loop
-      perform sidejob.wake(job);
-    end loop;
+  for job in
+    select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n where n.next_run_at <= ts and n.blocked_by = 0
+  loop
+    perform sidejob.wake(job);
+  end loop;
+  return null;
+end $$;
+
+create function sidejob.wake_for_returned() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if new.next_run_at <= clock_timestamp() then
+    perform sidejob.wake(new);
   end if;
   return null;
 end $$;
+
+create trigger jobs_wake_new after insert on public.jobs referencing new table as now_jobs
+  for each statement execute function sidejob.wake_for_new();
+create trigger jobs_wake_returned after update on public.jobs for each row
+  when (new.status = 'queued' and new.blocked_by = 0 and (old.status <> 'queued' or old.blocked_by > 0)) execute function sidejob.wake_for_returned();
+
+-- Every event is told, unless a statement writes more than 20 of them: hosted projects cap the messages of a second, and the change stream
+-- of job_events carries every one all the same. All of a statement are one INSERT: realtime.send would cost a subtransaction and a plan
+-- for each. As there, a broadcast that fails is a warning and no failure of the job's.
+create function sidejob.tell() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  insert into realtime.messages (topic, event, payload, private, extension)
+  select 'jobs:' || e.job_id, e.event_type, to_jsonb(e) - 'tx', true, 'broadcast'
+    from new_events e where (select count(*) from new_events) <= 20 order by e.seq;
+  return null;
+exception when others then
+  raise warning 'sidejob: broadcasting failed: %', sqlerrm;
+  return null;
+end $$;
+create trigger job_events_tell after insert on public.job_events referencing new table as new_events
+  for each statement execute function sidejob.tell();
 
 create function sidejob.broadcast(job_id uuid, event_type text, message jsonb) returns void
 language sql security definer set search_path = '' as $$
   select realtime.send(message, event_type, 'jobs:' || job_id, true)
 $$;
-revoke execute on function sidejob.announce, sidejob.broadcast from public;
-
--- Triggers fire in the order of their names, so the events are there: jobs_record_… comes before jobs_tell_….
-create trigger jobs_tell_new after insert on public.jobs referencing new table as now_jobs
-  for each statement execute function sidejob.announce();
-create trigger jobs_tell_moved after update on public.jobs referencing old table as was_jobs new table as now_jobs
-  for each statement execute function sidejob.announce();
+revoke execute on function sidejob.wake_for_new, sidejob.wake_for_returned, sidejob.tell, sidejob.broadcast from public;

@@ -275,11 +275,11 @@ create table public.schedules (
   name text not null,                           -- unique in the workspace
   cron text not null,                           -- five fields or a nickname
   timezone text not null default 'UTC',         -- whose wall clock the line is read on; an IANA name
-  type text not null,                           -- this and the next four go into each job
-  payload jsonb not null default '{}',
-  executor_id text not null default 'default',
-  priority smallint not null default 0,
-  max_attempts int not null default 3,
+  type sidejob.job_type not null,               -- this and the next four go into each job
+  payload sidejob.payload not null default '{}',
+  executor_id sidejob.executor_id not null default 'default',
+  priority sidejob.priority not null default 0,
+  max_attempts sidejob.max_attempts not null default 3,
   missed text not null default 'run_once',      -- what becomes of slots that nobody swept in time, or that came while it was disabled
   enabled boolean not null default true,
   disabled_reason text,                         -- why the queue disabled it; cleared when somebody enables it again
@@ -295,12 +295,6 @@ create table public.schedules (
   constraint schedule_name_is_1_to_100_characters check (char_length(name) between 1 and 100),
   constraint cron_is_at_most_200_characters check (char_length(cron) <= 200),
   constraint timezone_is_at_most_100_characters check (char_length(timezone) <= 100),
-  constraint type_is_a_short_name check (type ~ '^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$'),
-  constraint executor_id_is_a_short_name check (executor_id ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
-  constraint priority_is_0_to_9 check (priority between 0 and 9),
-  constraint payload_is_an_object check (jsonb_typeof(payload) = 'object'),
-  constraint payload_is_at_most_256_kib check (octet_length(payload::text) <= 262144),
-  constraint max_attempts_is_1_to_25 check (max_attempts between 1 and 25),
   constraint missed_is_known check (missed in ('skip', 'run_once', 'run_all')),
   constraint disabled_reason_when_disabled check (not enabled or disabled_reason is null)
 );

@@ -22,7 +22,7 @@ from local.layout import Layout
 from local.setup import REPOSITORY
 from local.suite import free_layout, processes_for
 from tests.end_to_end.own_stack import OwnStack
-from tests.stack import Stack
+from tests.stack import Person, Stack
 
 
 def _until(holds: Callable[[], bool], seconds: float = 60) -> None:
@@ -116,6 +116,40 @@ def test_a_bad_token_is_refused_as_postgrest_refuses_it(
     answer = httpx.get(f"{stack.env['SUPABASE_URL']}/rest/v1/jobs", headers=headers, trust_env=False)
     assert (answer.status_code, answer.json()["code"]) == (401, code)
     assert set(answer.json()) == {"code", "message", "details", "hint"}
+
+
+def test_a_value_of_a_domain_is_written_read_and_filtered_as_the_type_beneath(
+    member: Person, executor: str
+) -> None:
+    row = {"type": "test.domain", "executor_id": executor, "payload": {"n": [1, "1"]}, "priority": 3}
+    row |= {"next_run_at": "2099-01-01T00:00:00Z", "idempotency_key": executor}
+    assert member.rest("POST", "jobs", row).status_code == 201
+    filters = {"executor_id": f"eq.{executor}", "priority": "gte.3", "payload->n->>1": "eq.1"}
+    (found,) = member.rest("GET", "jobs", select=",".join(row), order="priority,type", **filters).json()
+    assert found == row | {"next_run_at": "2099-01-01T00:00:00+00:00"}
+    inside = {
+        "executor_id": f"in.({executor},other)",
+        "payload": 'cs.{"n":["1"]}',
+        "next_run_at": "gt.2098-12-31",
+    }
+    assert len(member.rest("GET", "jobs", **inside).json()) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "constraint"),
+    [
+        ({"priority": 10}, "priority_is_0_to_9"),
+        ({"payload": []}, "payload_is_an_object"),
+        ({"type": "no spaces"}, "type_is_a_short_name"),
+        ({"next_run_at": "2101-01-01T00:00:00Z"}, "next_run_at_is_before_2100"),
+    ],
+)
+def test_a_row_that_breaks_the_rule_of_a_value_is_refused_by_its_name(
+    member: Person, wrong: dict[str, object], constraint: str
+) -> None:
+    answer = member.rest("POST", "jobs", {"type": "test.domain", "payload": {}, **wrong})
+    assert (answer.status_code, answer.json()["code"]) == (400, "23514")
+    assert f'"{constraint}"' in answer.json()["message"]
 
 
 def test_tokens_name_their_issuer_and_the_users_metadata(stack: Stack) -> None:
