@@ -148,18 +148,17 @@ def _user_by_asking(token: str) -> Caller:
     Auth answers 403, not 401, for a bad token, a deleted user and an ended session (supabase/auth,
     internal/api/auth.go).
     """
-    settings = config.settings()
     response = upstream.send(
         "auth",
         "GET",
-        f"{settings.supabase_url}/auth/v1/user",
-        headers={"apikey": settings.publishable_key, "Authorization": f"Bearer {token}"},
+        "/auth/v1/user",
+        headers={"apikey": config.settings().publishable_key, "Authorization": f"Bearer {token}"},
         repeatable=True,
     )
-    if response.status_code in (401, 403, 404):
-        raise _refused("invalid_token", cause=f"Auth says {response.status_code}")
-    if not response.is_success:
-        raise Unavailable("auth_unavailable", cause=f"Auth says {response.status_code}")
+    if response.status in (401, 403, 404):
+        raise _refused("invalid_token", cause=f"Auth says {response.status}")
+    if not response.ok:
+        raise Unavailable("auth_unavailable", cause=f"Auth says {response.status}")
     jwt = pyjwt()
     try:
         user = response.json()

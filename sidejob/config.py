@@ -55,6 +55,8 @@ def read(environ: Mapping[str, str]) -> Settings:
     if missing:
         raise MissingSettings(missing)
     url = present["SUPABASE_URL"].rstrip("/")
+    if not re.fullmatch(r"(?i:https?)://[\w.\[\]:-]+(/\S*)?", url):
+        raise WrongSetting("SUPABASE_URL must be an address such as https://abcdef.supabase.co.")
     issuer = present.get("SUPABASE_JWT_ISSUER", f"{url}/auth/v1")
     return Settings(
         supabase_url=url,

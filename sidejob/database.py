@@ -35,11 +35,11 @@ class Database:
     def call(self, transition: str, arguments: Mapping[str, JSON], *, repeatable: bool = False) -> JSON:
         """What a database function returns. repeatable: it only reads, or a key or lease guards it."""
         try:
-            return self._send("POST", f"rpc/{transition}", json=arguments, repeatable=repeatable)
+            return self._send("POST", f"rpc/{transition}", body=arguments, repeatable=repeatable)
         except Refused as refused:
             if not (repeatable and refused.upstream in LOST_RACES):
                 raise
-            return self._send("POST", f"rpc/{transition}", json=arguments)
+            return self._send("POST", f"rpc/{transition}", body=arguments)
 
     def call_for_row(
         self, transition: str, arguments: Mapping[str, JSON], *, repeatable: bool = False
@@ -63,7 +63,7 @@ class Database:
         path: str,
         *,
         params: Mapping[str, str] | None = None,
-        json: Mapping[str, JSON] | None = None,
+        body: Mapping[str, JSON] | None = None,
         repeatable: bool = False,
     ) -> JSON:
         settings = config.settings()
@@ -72,19 +72,24 @@ class Database:
             headers |= secret_key.headers()
         elif self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        url = f"{settings.supabase_url}/rest/v1/{path}"
-        response = upstream.send(
-            "database", method, url, headers=headers, params=params, json=json, repeatable=repeatable
+        answer = upstream.send(
+            "database",
+            method,
+            f"/rest/v1/{path}",
+            headers=headers,
+            params=params,
+            body=body,
+            repeatable=repeatable,
         )
         try:
-            body: JSON = response.json() if response.content else None
+            found: JSON = answer.json() if answer.content else None
         except ValueError:
-            if response.is_success:
+            if answer.ok:
                 raise Unavailable("database_error", cause="an answer that is not JSON") from None
-            body = None
-        if not response.is_success:
-            raise from_upstream(response.status_code, body)
-        return body
+            found = None
+        if not answer.ok:
+            raise from_upstream(answer.status, found)
+        return found
 
 
 def _rows(answer: JSON) -> list[Row]:

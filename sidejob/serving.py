@@ -7,6 +7,7 @@ Nothing here knows a web framework: `sidejob.endpoint` speaks Flask, `sidejob.st
 
 import gc
 import json
+import os
 import re
 import time
 import traceback
@@ -115,7 +116,7 @@ def answer(asked: Asked, function: str, find: Find) -> Reply:
     given_id = asked.headers.get("x-request-id", "")
     request_id = given_id if _REQUEST_ID.fullmatch(given_id) else str(uuid.uuid4())
     trace = _TRACEPARENT.fullmatch(asked.headers.get("traceparent", ""))
-    trace_id = trace.group(1) if trace else uuid.uuid4().hex
+    trace_id = trace.group(1) if trace else os.urandom(16).hex()
     notes: dict[str, object] = {}  # for the log
     try:
         reply = _replied(asked, request_id, trace_id, find, notes)

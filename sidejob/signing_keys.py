@@ -87,19 +87,18 @@ class SigningKeys:
 
 def fetched() -> "dict[str, PyJWK]":
     """The project's key set as it is now, as far as it is ES256 and RS256. Raises Unavailable."""
-    settings = config.settings()
     response = upstream.send(
         "auth",
         "GET",
-        f"{settings.supabase_url}/auth/v1/.well-known/jwks.json",
-        headers={"apikey": settings.publishable_key},
+        "/auth/v1/.well-known/jwks.json",
+        headers={"apikey": config.settings().publishable_key},
         repeatable=True,
         timeout_seconds=TIMEOUT_SECONDS,
     )
     try:
-        documents = response.json()["keys"] if response.is_success else None
+        documents = response.json()["keys"] if response.ok else None
         if documents is None:
-            raise ValueError(f"status {response.status_code}")
+            raise ValueError(f"status {response.status}")
         usable = [
             document for document in documents if document.get("alg") in ALGORITHMS and document.get("kid")
         ]

@@ -1,14 +1,11 @@
 """What only the secret key may ask of Storage: URLs, and removal. Whether it may be is decided before."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sidejob import config, secret_key, upstream
+from sidejob.connections import Answer
 from sidejob.errors import JSON, Refused, Unavailable
-
-if TYPE_CHECKING:
-    import httpx
 
 
 def object_not_found() -> Refused:
@@ -26,11 +23,11 @@ def signed_url(bucket: str, path: str, expires_seconds: int, request_id: str) ->
     )
     answer = body if isinstance(body, dict) else {}
     # Storage says 400 with the true status in its body (supabase/storage, "not_found").
-    status = answer.get("statusCode", response.status_code)
+    status = answer.get("statusCode", response.status)
     if str(status) == "404":
         raise object_not_found()
     signed = answer.get("signedURL")
-    if not response.is_success or not isinstance(signed, str):
+    if not response.ok or not isinstance(signed, str):
         raise _failed(response)
     return f"{config.settings().public_url}/storage/v1{signed}"
 
@@ -41,18 +38,18 @@ def remove(bucket: str, paths: list[str], request_id: str) -> int:
     Raises Unavailable.
     """
     response, body = _ask("DELETE", quote(bucket, safe=""), {"prefixes": [*paths]}, request_id)
-    if not response.is_success or not isinstance(body, list):
+    if not response.ok or not isinstance(body, list):
         raise _failed(response)
     return len(body)
 
 
-def _ask(method: str, path: str, body: Mapping[str, JSON], request_id: str) -> tuple["httpx.Response", JSON]:
+def _ask(method: str, path: str, body: Mapping[str, JSON], request_id: str) -> tuple[Answer, JSON]:
     response = upstream.send(
         "storage",
         method,
-        f"{config.settings().supabase_url}/storage/v1/object/{path}",
+        f"/storage/v1/object/{path}",
         headers={**secret_key.headers(), "x-request-id": request_id},
-        json=body,
+        body=body,
         repeatable=True,
     )
     try:
@@ -61,7 +58,7 @@ def _ask(method: str, path: str, body: Mapping[str, JSON], request_id: str) -> t
         return response, None
 
 
-def _failed(response: "httpx.Response") -> Unavailable:
-    busy = response.status_code >= 500 or response.status_code == 429
+def _failed(response: Answer) -> Unavailable:
+    busy = response.status >= 500 or response.status == 429
     code = "storage_unavailable" if busy else "storage_error"
-    return Unavailable(code, cause=f"Storage says {response.status_code}")
+    return Unavailable(code, cause=f"Storage says {response.status}")

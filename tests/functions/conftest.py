@@ -16,7 +16,7 @@ from flask import Flask
 from werkzeug.test import Client
 
 from deploy.stage import functions_in_repository, stage, target
-from sidejob import config
+from sidejob import config, upstream
 
 SECRET = "only-for-tests-" + "x" * 32
 ISSUER = "https://project.test/auth/v1"
@@ -34,9 +34,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
     monkeypatch.setenv("SUPABASE_PUBLISHABLE_KEY", "sb_publishable_test")
     monkeypatch.setenv("SUPABASE_JWT_SECRET", SECRET)
     monkeypatch.setenv("SUPABASE_JWT_ISSUER", ISSUER)
+    monkeypatch.setattr(upstream, "_shared", None)
     config.settings.cache_clear()
     yield monkeypatch
     config.settings.cache_clear()
+    if upstream._shared is not None:
+        upstream._shared.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 
 import contextlib
 import datetime
+import gzip
 import json
+import select
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sidejob import config, upstream
+from sidejob import config, connections, upstream
 from sidejob.database import Database
 from sidejob.errors import CODES, Refused, Unavailable, from_upstream
 from tests.functions.conftest import USER, Load, bearer
@@ -33,13 +35,19 @@ class Project:
         self.answers: list[Answer | Callable[[bytes], Answer]] = []
         self.seen: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
+        self.ports: list[int] = []  # from which each request came: one a connection
         self.more: dict[str, str] = {}  # headers of every answer
+        self.encode: Callable[[bytes], bytes] = bytes  # what every body becomes
+        self.closing = False  # hangs up after every answer, without a word
         project = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                project.paths.append(self.path)
+                project.ports.append(self.client_address[1])
                 project.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
                 project.seen.append({name.lower(): value for name, value in self.headers.items()})
                 answer = project.answers.pop(0) if len(project.answers) > 1 else project.answers[0]
@@ -48,13 +56,14 @@ class Project:
                 if answer is None:
                     self.close_connection = True
                     return
-                data = json.dumps(answer[1]).encode()
+                data = project.encode(json.dumps(answer[1]).encode())
                 self.send_response(answer[0])
                 self.send_header("Content-Length", str(len(data)))
                 for name, value in project.more.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
+                self.close_connection |= project.closing
 
             do_POST = do_GET  # noqa: N815  http.server's name
 
@@ -81,11 +90,8 @@ def project(environment: pytest.MonkeyPatch) -> Iterator[Project]:
     project = Project()
     with project.serving() as port:
         environment.setenv("SUPABASE_URL", f"http://127.0.0.1:{port}")
-        environment.setattr(upstream, "_shared", None)
         config.settings.cache_clear()
         yield project
-        if upstream._shared is not None:
-            upstream._shared.close()
 
 
 DATABASE = Database("request-1", token="token-1")
@@ -213,7 +219,109 @@ def test_the_secret_key_travels_in_apikey_and_as_a_bearer_only_if_it_is_a_token(
     assert (seen["apikey"], seen.get("authorization")) == (key, bearer)
 
 
-def test_no_answer_in_time_is_504_and_not_tried_again(project: Project) -> None:
+@pytest.mark.usefixtures("environment")
+def test_an_unreachable_project_is_asked_twice_whatever_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nothing was sent, so nothing can be done twice."""
+    with pytest.raises(Unavailable) as unavailable:
+        DATABASE.call("claim_one_job", {})
+    assert (unavailable.value.code, unavailable.value.cause) == (
+        "database_unavailable",
+        "ConnectionRefusedError",
+    )
+    assert capsys.readouterr().out.count("trying once more") == 1
+
+
+def test_a_connection_is_kept_for_the_next_request(project: Project) -> None:
+    project.answers = [(200, [])]
+    for _ in range(3):
+        DATABASE.rows("jobs", {})
+    assert len(set(project.ports)) == 1
+
+
+@pytest.mark.parametrize("kept_seconds", [60, 0])
+def test_a_kept_connection_that_was_closed_or_is_old_takes_no_request(kept_seconds: int) -> None:
+    project = Project()
+    project.answers = [(200, [])]
+    with project.serving() as port:
+        project.closing = kept_seconds > 0
+        url = f"http://127.0.0.1:{port}"
+        mine = connections.Connections(url, size=1, connect_seconds=2, kept_seconds=kept_seconds)
+        assert mine.send("GET", "/", {}, None, 10).ok
+        if project.closing:
+            ((idle, _),) = mine._idle
+            assert select.select([idle.sock], [], [], 10)[0], "the server closes it"
+        assert mine.send("GET", "/", {}, None, 10).ok
+        mine.close()
+    assert len(set(project.ports)) == 2
+
+
+def test_while_all_connections_are_taken_nothing_is_sent() -> None:
+    project, asked, go_on = Project(), threading.Event(), threading.Event()
+
+    def late(_: bytes) -> Answer:
+        asked.set()
+        go_on.wait(10)
+        return 200, []
+
+    project.answers = [late]
+    with project.serving() as port, ThreadPoolExecutor(1) as pool:
+        url = f"http://127.0.0.1:{port}"
+        mine = connections.Connections(url, size=1, connect_seconds=0.05, kept_seconds=60)
+        first = pool.submit(mine.send, "GET", "/", {}, None, 10)
+        assert asked.wait(10)
+        with pytest.raises(connections.Unsent, match="taken"):
+            mine.send("GET", "/", {}, None, 10)
+        go_on.set()
+        assert first.result().ok
+        assert mine.send("GET", "/", {}, None, 10).ok
+        mine.close()
+    assert len(project.seen) == 2
+
+
+def test_no_proxy_of_the_environment_is_asked(project: Project, environment: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        environment.setenv(name, "http://127.0.0.1:9")
+    project.answers = [(200, [])]
+    assert DATABASE.rows("jobs", {}) == []
+
+
+def test_a_path_in_the_projects_address_stands_before_all_others(
+    project: Project, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("SUPABASE_URL", f"{config.settings().supabase_url}/below/")
+    config.settings.cache_clear()
+    project.answers = [(200, [])]
+    DATABASE.rows("jobs", {"or": "(a.eq.1,b.eq.+ &)", "limit": "1"})
+    assert project.paths == ["/below/rest/v1/jobs?or=%28a.eq.1%2Cb.eq.%2B+%26%29&limit=1"]
+
+
+@pytest.mark.parametrize("address", ["abcdef.supabase.co", "ftp://a.test", "https://", "http://a b"])
+def test_an_address_that_is_none_is_named_by_its_variable(
+    environment: pytest.MonkeyPatch, address: str
+) -> None:
+    environment.setenv("SUPABASE_URL", address)
+    config.settings.cache_clear()
+    with pytest.raises(config.WrongSetting, match="SUPABASE_URL"):
+        config.settings()
+
+
+def test_an_answer_may_come_compressed(project: Project) -> None:
+    project.more = {"Content-Encoding": "gzip"}
+    project.encode = gzip.compress
+    project.answers = [(200, [{"id": 1}])]
+    assert DATABASE.rows("jobs", {}) == [{"id": 1}]
+    assert project.seen[0]["accept-encoding"] == "gzip"
+    project.encode = bytes
+    with pytest.raises(Unavailable) as unavailable:
+        DATABASE.rows("jobs", {})
+    assert unavailable.value.code == "database_unavailable"
+
+
+def test_no_answer_in_time_is_504_and_not_tried_again(
+    project: Project, environment: pytest.MonkeyPatch
+) -> None:
     ended = threading.Event()
 
     class Silent(BaseHTTPRequestHandler):
@@ -227,9 +335,10 @@ def test_no_answer_in_time_is_504_and_not_tried_again(project: Project) -> None:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        url = f"http://127.0.0.1:{server.server_port}/"
+        environment.setenv("SUPABASE_URL", f"http://127.0.0.1:{server.server_port}")
+        config.settings.cache_clear()
         with pytest.raises(Unavailable) as unavailable:
-            upstream.send("database", "GET", url, headers={}, repeatable=True, timeout_seconds=0.2)
+            upstream.send("database", "GET", "/", headers={}, repeatable=True, timeout_seconds=0.2)
         assert (unavailable.value.code, unavailable.value.status) == ("database_timeout", 504)
     finally:
         ended.set()
@@ -239,15 +348,18 @@ def test_no_answer_in_time_is_504_and_not_tried_again(project: Project) -> None:
     assert project.seen == []
 
 
-def test_a_project_with_an_untrusted_certificate_is_not_spoken_to(
+def test_a_project_is_spoken_to_over_tls_when_its_certificate_is_trusted(
     project: Project, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
     until = now + datetime.timedelta(days=1)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, until)
-    certificate = builder.sign(key, hashes.SHA256())
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, until)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
     pem = tmp_path / "server.pem"
     pem.write_bytes(
         key.private_bytes(
@@ -261,11 +373,19 @@ def test_a_project_with_an_untrusted_certificate_is_not_spoken_to(
     project.answers = [(200, [])]
     environment.setenv("SUPABASE_URL", f"https://localhost:{project.server.server_port}")
     config.settings.cache_clear()
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as unavailable:
         DATABASE.rows("jobs", {})
+    assert unavailable.value.cause == "SSLCertVerificationError"
     assert project.seen == []
-    context = upstream._trust()
+    context = connections.trust()
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+    environment.setenv("SSL_CERT_FILE", str(pem))
+    environment.setattr(upstream, "_shared", None)
+    for _ in range(2):
+        assert DATABASE.rows("jobs", {}) == []
+    assert len(project.seen) == 2
+    assert len(set(project.ports)) == 1, "over one connection"
 
 
 @pytest.mark.parametrize(
