@@ -4,10 +4,11 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
+from typing import Any
 
-from flask import Request, Response, current_app, has_app_context, request
+from flask import Request, Response, current_app, has_app_context
 
 from sidejob import auth, serving
 from sidejob.call import Handler
@@ -40,12 +41,18 @@ def endpoint(*methods: Method, who: auth.Who = "user") -> Callable[[Handler], Ta
 
 
 def mounted(target: Target) -> Target:
-    """The target, which from now on also answers what Flask's routes do not pass on: a path with a line
-    break, favicon.ico, an offer of a WebSocket. functions-framework runs main.py in the context of its app.
+    """The target, which from now on answers all that comes, in front of Flask's routes: they lead to this one
+    function, and would not pass on everything (no path with a line break, no favicon.ico, no offer of a
+    WebSocket). To go through them is a fifth of a request.
+
+    functions-framework runs main.py in the context of its app.
     """
     if has_app_context():
-        for status in (400, 404):
-            current_app.register_error_handler(status, lambda _: target(request))
+
+        def front(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            return target(Request(environ))(environ, start_response)
+
+        current_app.wsgi_app = front  # type: ignore[method-assign]
     return target
 
 
@@ -69,9 +76,7 @@ def answer(request: Request, function: str, find: Find) -> Response:
         return Response(status=reply.status, headers=sent)
     content = serving.encoded(reply)
     if fault:
-        # Streamed, so that functions-framework does not read what is left of the body into memory.
         sent["Connection"] = "close"
-        return Response(iter([content]), reply.status, sent, content_type="application/json")
     return Response(content, reply.status, sent, content_type="application/json")
 
 
