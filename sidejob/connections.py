@@ -1,7 +1,7 @@
 """Kept connections to one server, for all threads: the standard library's HTTP client, and who has which.
 
-Not httpx: a function does little else than to pass a call on, and over httpx that is two thirds of its work,
-which is Python, and a fifth of its cold start (docs/benchmarks.md, "The functions").
+Not httpx: a function does little else than to pass a call on, and over httpx that was two thirds of its work
+and a sixth of its cold start (docs/benchmarks.md, "The functions").
 """
 
 import json

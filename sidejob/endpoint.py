@@ -43,7 +43,7 @@ def endpoint(*methods: Method, who: auth.Who = "user") -> Callable[[Handler], Ta
 def mounted(target: Target) -> Target:
     """The target, which from now on answers all that comes, in front of Flask's routes: they lead to this one
     function, and would not pass on everything (no path with a line break, no favicon.ico, no offer of a
-    WebSocket). To go through them is a fifth of a request.
+    WebSocket). To go through them is a good tenth of a request.
 
     functions-framework runs main.py in the context of its app.
     """
