@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
             case "demo-figma":
                 return walkthrough.run_figma(layout, words.url, words.rest)
             case "up":
-                return commands.up_detached(layout) if words.detach else commands.up(layout)
+                return commands.up_detached(layout) if words.detach else commands.up(layout, tied=words.tied)
             case "down":
                 return commands.down(layout)
             case "status":

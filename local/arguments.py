@@ -18,6 +18,7 @@ class Words:
     command: str
     url: str | None = None  # demo, demo-figma
     detach: bool = False  # up
+    tied: bool = False  # up: only as long as its standard input
     name: str | None = None  # logs
     rest: tuple[str, ...] = ()  # psql, test, bench: as they came; demo-figma: nodes
 
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     figma.add_argument("rest", nargs="*", metavar="node", help="ids such as 1:2; none: the address's own")
     up = add("up", "start the stack and stay")
     up.add_argument("-d", "--detach", action="store_true", help="return when everything is ready")
+    up.add_argument("--tied", action="store_true", help=argparse.SUPPRESS)
     add("down", "stop the stack")
     add("status", "show what runs where")
     add("reset", "stop the stack and throw its data, keys and sign-ins away")
@@ -69,10 +71,5 @@ def parse(arguments: Sequence[str]) -> Words:
     if arguments and arguments[0] in _PASSED_ON and not {"-h", "--help"} & set(arguments[1:2]):
         return Words(arguments[0], rest=tuple(arguments[1:]))
     found = parser().parse_args(arguments)
-    return Words(
-        found.command,
-        getattr(found, "url", None),
-        getattr(found, "detach", False),
-        getattr(found, "name", None),
-        tuple(getattr(found, "rest", ())),
-    )
+    given = {name: value for name, value in vars(found).items() if name in ("url", "detach", "tied", "name")}
+    return Words(found.command, rest=tuple(getattr(found, "rest", ())), **given)

@@ -15,8 +15,8 @@ from local.setup import REPOSITORY
 from local.supervisor import Supervisor, follow, is_up, read_state, supervisor_pid, tail, wait_for
 
 
-def up(layout: Layout) -> int:
-    return Supervisor(layout).run()
+def up(layout: Layout, *, tied: bool = False) -> int:
+    return Supervisor(layout, tied=tied).run()
 
 
 def up_detached(layout: Layout) -> int:
@@ -26,9 +26,10 @@ def up_detached(layout: Layout) -> int:
 
 
 class Launch:
-    """A stack on its way up behind us. Raises StackError when it is up already."""
+    """A stack on its way up behind us. `tied`: it ends with us, however we end. Raises StackError when it is
+    up already."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, tied: bool = False) -> None:
         if is_up(layout):
             url = read_state(layout).get("url", layout.url)
             raise StackError(f"The stack in {layout.home} is already up: {url}")
@@ -38,10 +39,10 @@ class Launch:
         with self._log.open("ab") as output:
             self._begin = output.tell()
             self._supervisor = subprocess.Popen(
-                [sys.executable, "-m", "local", "up"],
+                [sys.executable, "-m", "local", "up", *(["--tied"] if tied else [])],
                 cwd=REPOSITORY,
                 env={**os.environ, **layout.variables},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -55,7 +55,7 @@ def _own_stacks(kind: str, number: int) -> Iterator[list[dict[str, str]]]:
         ready: list[Layout] = []
         launches = []
         for layout in layouts:
-            launches.append(commands.Launch(layout))
+            launches.append(commands.Launch(layout, tied=True))
             ends.callback(_end, layout, ready)
         for layout, launch in zip(layouts, launches, strict=True):
             try:

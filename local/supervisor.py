@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import sys
@@ -29,11 +30,14 @@ class Stopped(Exception):
 
 
 class Supervisor:
-    def __init__(self, layout: Layout) -> None:
+    """`tied`: also stops when its standard input ends, as a pipe does with the process at its other end."""
+
+    def __init__(self, layout: Layout, *, tied: bool = False) -> None:
         self.layout = layout
+        self._tied = tied
         self.children: list[Child] = []  # in starting order
         self.ready = False
-        self.stopping = False
+        self._told = False  # to stop
 
     def run(self) -> int:
         """Starts everything, stays until told to stop. Raises StackError when it cannot start."""
@@ -64,8 +68,12 @@ class Supervisor:
     def say(self, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
+    @property
+    def stopping(self) -> bool:
+        return self._told or (self._tied and bool(select.select([sys.stdin], [], [], 0)[0]))
+
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.stopping = True
+        self._told = True
 
     def _start_all(self) -> None:
         layout = self.layout
@@ -147,7 +155,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """Workers first, so that they can hand back their jobs; Postgres last."""
-        self.stopping, self.ready = True, False
+        self._told, self.ready = True, False
         self._note()
         workers = [child for child in self.children if child.program.name.startswith("worker-")]
         functions = [child for child in self.children if child.program.name.startswith("function-")]

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from local import credentials, migrations
 from local.layout import Layout
 from local.setup import REPOSITORY
 from local.suite import free_layout, processes_for
+from local.supervisor import is_up
 from tests.end_to_end.own_stack import OwnStack
 from tests.stack import Person, Stack
 
@@ -343,6 +345,18 @@ def test_a_killed_stack_leaves_no_process_and_comes_back_with_all_it_had(own: Ow
     for role in ("anon", "authenticated", "service_role"):
         assert own.sql(f"select has_table_privilege('{role}', 'public.revoked', 'select')") == [(False,)]
     assert own.ask("GET", "rest/v1/revoked").status_code == 403
+
+
+def test_a_stack_of_tests_ends_with_the_process_that_started_it() -> None:
+    with free_layout("tied") as layout:
+        script = "import time; from local.commands import Launch; from local.layout import Layout\n"
+        script += "Launch(Layout.read(), tied=True); print('launched', flush=True); time.sleep(600)"
+        env = {**os.environ, **layout.variables, "PYTHONPATH": str(REPOSITORY)}
+        with subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE) as starter:
+            _until(lambda: is_up(layout))
+            starter.kill()
+        _until(lambda: not is_up(layout))
+        shutil.rmtree(layout.home)
 
 
 def test_a_reset_leaves_no_process_no_data_and_no_key(own: OwnStack) -> None:

@@ -14,8 +14,11 @@ import pytest
 from PIL import Image
 from playwright.async_api import Page
 
+from tests.stack import Person
 from tests.worker import site as sites
+from tests.worker.jobs import Jobs
 from tests.worker.processes import children
+from tests.worker.running import Start, workers
 from worker.browser.egress.limits import Limits
 from worker.browser.egress.proxy import Egress
 from worker.browser.engine import Engine
@@ -152,6 +155,18 @@ def site() -> Iterator[sites.Site]:
     with sites.serving() as served, sites.serving() as other:
         served.other = other.origin
         yield served
+
+
+@pytest.fixture
+def jobs(member: Person) -> Jobs:
+    return Jobs(member)
+
+
+@pytest.fixture
+def start(member: Person, jobs: Jobs, site: sites.Site, tmp_path: Path) -> Iterator[Start]:
+    """Starts workers that may go to the site."""
+    with workers(member, jobs, tmp_path, BROWSER_ALLOW_ORIGINS=site.origin) as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

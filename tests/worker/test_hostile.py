@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -14,8 +14,8 @@ from tests.stack import Person
 from tests.worker.conftest import Camera
 from tests.worker.jobs import Jobs, eventually
 from tests.worker.processes import children, command
+from tests.worker.running import Process, Start
 from tests.worker.site import Site
-from tests.worker.test_process import Process, jobs, start  # noqa: F401  fixtures
 from worker.browser import memory
 from worker.browser.egress.door import Door
 from worker.browser.engine import Engine
@@ -57,7 +57,7 @@ def addressed(payload: dict[str, Any], site: Site) -> dict[str, Any]:
 
 async def mixture(
     worker: Process,
-    jobs: Jobs,  # noqa: F811
+    jobs: Jobs,
     site: Site,
     honest: int,
     hostile: Sequence[str],
@@ -102,8 +102,8 @@ async def mixture(
 
 
 async def test_a_few_hostile_pages_disturb_nobody(
-    start: Callable[..., Process],  # noqa: F811
-    jobs: Jobs,  # noqa: F811
+    start: Start,
+    jobs: Jobs,
     site: Site,
 ) -> None:
     worker = start(MAX_JOBS="3")
@@ -113,8 +113,8 @@ async def test_a_few_hostile_pages_disturb_nobody(
 
 @pytest.mark.soak
 async def test_thirty_hostile_pages_among_three_hundred(
-    start: Callable[..., Process],  # noqa: F811
-    jobs: Jobs,  # noqa: F811
+    start: Start,
+    jobs: Jobs,
     site: Site,
 ) -> None:
     worker = start(LOG_LEVEL="info", BROWSER_RESTART_JOBS="100", BROWSER_MAX_REQUESTS="500")
@@ -126,8 +126,8 @@ async def test_thirty_hostile_pages_among_three_hundred(
 
 
 async def test_a_browser_that_is_killed_costs_no_job(
-    start: Callable[..., Process],  # noqa: F811
-    jobs: Jobs,  # noqa: F811
+    start: Start,
+    jobs: Jobs,
     site: Site,
     member: Person,  # noqa: ARG001
 ) -> None:

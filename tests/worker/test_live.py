@@ -19,11 +19,6 @@ NEVER = "300"  # seconds: a poll that does not come within a test
 
 
 @pytest.fixture
-def jobs(member: Person) -> Jobs:
-    return Jobs(member)
-
-
-@pytest.fixture
 def bench() -> Bench:
     return Bench()
 

@@ -1,88 +1,20 @@
-"""`python -m worker` as it is run: a process with its environment, its log, its signals."""
+"""A worker that is run with the queue, Storage and signed URLs of the running stack."""
 
 import hashlib
-import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
-import pytest
 
 from tests.stack import Person
 from tests.worker.jobs import Jobs, eventually
 from tests.worker.processes import children
+from tests.worker.running import Start
 from tests.worker.site import Site
 
 
-class Process:
-    """A running worker: its log lines and its health port."""
-
-    def __init__(self, env: dict[str, str], log: Path) -> None:
-        self._log = log
-        with log.open("wb") as output:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "worker"], env=env, stdout=output, stderr=output
-            )
-
-    def text(self) -> str:
-        return self._log.read_text()
-
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text().splitlines() if line.endswith("}")]
-
-    def said(self, message: str) -> dict[str, Any] | None:
-        return next((line for line in self.lines() if line["message"] == message), None)
-
-    async def ready(self) -> str:
-        """Returns the health port's address."""
-        first = await eventually(lambda: self.said("worker 0.1.0") or False, 60)
-        base = f"http://127.0.0.1:{first['healthPort']}"
-        await eventually(lambda: httpx.get(f"{base}/readyz", trust_env=False).status_code == 200, 60)
-        return base
-
-    async def ended(self, seconds: float = 20) -> int:
-        await eventually(lambda: self.popen.poll() is not None, seconds)
-        return self.popen.returncode
-
-
-@pytest.fixture
-def jobs(member: Person) -> Jobs:
-    return Jobs(member)
-
-
-@pytest.fixture
-def start(member: Person, jobs: Jobs, site: Site, tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Starts workers; none of them, and nothing that they started, may be left at the end."""
-    env, before = member.stack.env, children()
-    started: list[Process] = []
-
-    def process(**changes: str) -> Process:
-        settings = {
-            "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"),
-            "SUPABASE_URL": env["SUPABASE_URL"], "SUPABASE_PUBLISHABLE_KEY": env["SUPABASE_PUBLISHABLE_KEY"],
-            "WORKER_EMAIL": env["WORKER2_EMAIL"], "WORKER_PASSWORD": env["WORKER2_PASSWORD"],
-            "EXECUTOR_ID": jobs.executor, "BROWSER_ALLOW_ORIGINS": site.origin, "HEALTH_PORT": "0",
-            "POLL_SECONDS": "0.2", "SWEEP_SECONDS": "1", "LOG_LEVEL": "debug", **changes,
-        }  # fmt: skip
-        started.append(Process(settings, tmp_path / f"{len(started)}.log"))
-        return started[-1]
-
-    yield process
-    for each in started:
-        if each.popen.poll() is None:
-            each.popen.kill()
-            each.popen.wait()
-    assert children() <= before, "a worker left processes behind"
-
-
 async def test_a_screenshot_from_the_queue_to_the_signed_url(
-    start: Callable[..., Process], jobs: Jobs, site: Site, member: Person
+    start: Start, jobs: Jobs, site: Site, member: Person
 ) -> None:
     worker = start(BROWSER_FORCE_SUCCESS="true")
     job_id = jobs.ask(
@@ -137,17 +69,14 @@ async def test_a_screenshot_from_the_queue_to_the_signed_url(
     assert "lease_token" not in worker.text()
 
 
-async def test_a_worker_that_is_killed_loses_nothing(
-    start: Callable[..., Process], jobs: Jobs, site: Site
-) -> None:
+async def test_a_worker_that_is_killed_loses_nothing(start: Start, jobs: Jobs, site: Site) -> None:
     first = start()
     payload = {"url": site.url("/squares"), "delayMs": 2000}
     job_id = jobs.ask("browser.screenshot", payload, backoff_seconds=0)
     await jobs.until(job_id, "running")
     below = children(first.popen.pid)
     assert below
-    first.popen.kill()
-    first.popen.wait()
+    first.kill()
     await eventually(lambda: not below & children())
     jobs.expire(job_id)
     start()
@@ -156,7 +85,7 @@ async def test_a_worker_that_is_killed_loses_nothing(
     assert jobs.events(job_id)[3] == "lease_expired"
 
 
-async def test_sigterm_hands_a_long_job_back(start: Callable[..., Process], jobs: Jobs, site: Site) -> None:
+async def test_sigterm_hands_a_long_job_back(start: Start, jobs: Jobs, site: Site) -> None:
     worker = start(DRAIN_SECONDS="0.5")
     job_id = jobs.ask("browser.screenshot", {"url": site.url("/squares"), "delayMs": 10_000})
     await jobs.until(job_id, "running")
@@ -166,7 +95,7 @@ async def test_sigterm_hands_a_long_job_back(start: Callable[..., Process], jobs
     assert worker.said("drained")
 
 
-async def test_a_start_that_cannot_work_says_why(start: Callable[..., Process]) -> None:
+async def test_a_start_that_cannot_work_says_why(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         worker, blind, late = (
@@ -184,7 +113,7 @@ async def test_a_start_that_cannot_work_says_why(start: Callable[..., Process]) 
 
 
 async def test_a_project_that_does_not_answer_is_waited_for_until_a_signal_comes(
-    start: Callable[..., Process],
+    start: Start,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and says nothing
         worker = start(SUPABASE_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -202,7 +131,7 @@ async def test_a_project_that_does_not_answer_is_waited_for_until_a_signal_comes
 
 
 async def test_a_signal_while_the_browser_starts_ends_the_worker_and_the_browser(
-    start: Callable[..., Process],
+    start: Start,
 ) -> None:
     worker = start()
     await eventually(lambda: children(worker.popen.pid), 20)
@@ -212,7 +141,7 @@ async def test_a_signal_while_the_browser_starts_ends_the_worker_and_the_browser
 
 
 async def test_a_worker_whose_membership_is_taken_away_waits_for_it_to_come_back(
-    start: Callable[..., Process], jobs: Jobs, member: Person
+    start: Start, jobs: Jobs, member: Person
 ) -> None:
     worker = start()
     base = await worker.ready()

@@ -22,11 +22,6 @@ Start = Callable[..., AbstractAsyncContextManager[Runner]]
 
 
 @pytest.fixture
-def jobs(member: Person) -> Jobs:
-    return Jobs(member)
-
-
-@pytest.fixture
 def bench() -> Bench:
     return Bench()
 

@@ -3,12 +3,9 @@
 import asyncio
 import hashlib
 import io
-import os
 import signal
-import subprocess
-import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +21,10 @@ from tests.stack import Person, Stack
 from tests.worker.figma.conftest import KEY
 from tests.worker.gate import Gate, gate_to
 from tests.worker.jobs import Jobs, eventually
-from tests.worker.processes import children
+from tests.worker.running import Start, workers
 
 LARGE = "threehundredicons"
 PROVEN = {"file": KEY, "nodeIds": ["1:8", "1:2", "1:4"]}
-
-
-class Process:
-    """A running worker and its log."""
-
-    def __init__(self, env: dict[str, str], log: Path) -> None:
-        self.log = log
-        with log.open("wb") as output:
-            command = [sys.executable, "-m", "worker"]
-            self.popen = subprocess.Popen(command, env=env, stdout=output, stderr=output)
-
-    def kill(self) -> None:
-        self.popen.kill()
-        self.popen.wait()
-
-
-Start = Callable[..., Process]
-
-
-@pytest.fixture
-def jobs(member: Person) -> Jobs:
-    return Jobs(member)
 
 
 @pytest.fixture
@@ -65,26 +40,17 @@ def own_world() -> Iterator[World]:
 
 @pytest.fixture
 def start(member: Person, jobs: Jobs, own_world: World, tmp_path: Path) -> Iterator[Start]:
-    """Starts workers that know `FIGMA_API_URL` and the token; none of them may be left at the end."""
-    env, before, started = member.stack.env, children(), list[Process]()
-
-    def process(**changes: str) -> Process:
-        settings = {
-            "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"),
-            "SUPABASE_URL": env["SUPABASE_URL"], "SUPABASE_PUBLISHABLE_KEY": env["SUPABASE_PUBLISHABLE_KEY"],
-            "WORKER_EMAIL": env["WORKER2_EMAIL"], "WORKER_PASSWORD": env["WORKER2_PASSWORD"],
-            "EXECUTOR_ID": jobs.executor, "HEALTH_PORT": "0", "POLL_SECONDS": "0.2", "SWEEP_SECONDS": "1",
-            "LOG_LEVEL": "debug", "LEASE_SECONDS": "15", "FIGMA_API_URL": own_world.api_url,
-            "FIGMA_API_TOKEN": TOKEN, "FIGMA_TIER1_PER_MINUTE": "100", **changes,
-        }  # fmt: skip
-        started.append(Process(settings, tmp_path / f"{len(started)}.log"))
-        return started[-1]
-
-    yield process
-    for each in started:
-        if each.popen.poll() is None:
-            each.kill()
-    assert children() <= before, "a worker left processes behind"
+    """Starts workers that know `FIGMA_API_URL` and the token."""
+    with workers(
+        member,
+        jobs,
+        tmp_path,
+        LEASE_SECONDS="15",
+        FIGMA_API_URL=own_world.api_url,
+        FIGMA_API_TOKEN=TOKEN,
+        FIGMA_TIER1_PER_MINUTE="100",
+    ) as start:
+        yield start
 
 
 async def finished(jobs: Jobs, job_id: str) -> dict[str, Any]:
@@ -113,7 +79,7 @@ async def test_the_proven_case_from_the_queue_to_the_signed_urls(
 
     worker.popen.send_signal(signal.SIGTERM)
     assert worker.popen.wait(20) == 0
-    assert TOKEN not in worker.log.read_text()
+    assert TOKEN not in worker.text()
 
 
 @pytest.mark.parametrize("nodes", [4, pytest.param(300, marks=pytest.mark.soak)])
@@ -199,7 +165,7 @@ async def test_a_file_that_was_to_be_shared_and_is_gone_is_made_anew_in_the_same
     for one in jobs.artifacts(again):
         assert f"/{again}/" in one["path"]
         assert len(jobs.bytes_of(one["id"])) == one["size"]
-    assert "artifact_gone" in worker.log.read_text()
+    assert "artifact_gone" in worker.text()
 
 
 @pytest.mark.soak
@@ -264,7 +230,7 @@ async def test_cancelling_stops_the_work_in_the_middle(start: Start, jobs: Jobs,
     job_id = jobs.ask("figma.export", {"file": "manyiconsfile", "select": {"components": ["*"]}})
     await eventually(lambda: own_world.requests("images"))
     jobs.cancel(job_id)
-    await eventually(lambda: '"outcome": "cancelled"' in worker.log.read_text())
+    await eventually(lambda: '"outcome": "cancelled"' in worker.text())
     seen = len(own_world.requests("images"))
     await asyncio.sleep(0)
     assert seen < 150
