@@ -1,8 +1,8 @@
 """`browser.pdf`: a page on paper."""
 
 import asyncio
+import base64
 import io
-from typing import Any
 
 from playwright.async_api import Error as PlaywrightError
 from pypdf import PdfReader
@@ -32,28 +32,26 @@ async def _produce(visit: Visit, options: PdfOptions, budget: Budget) -> Product
 
 
 async def _print(visit: Visit, paper: Paper) -> bytes:
-    wished: dict[str, Any] = {
-        "landscape": paper.landscape,
-        "margin": {side: f"{inches(length):.4f}in" for side, length in paper.margin},
-        "print_background": paper.print_background,
-        "prefer_css_page_size": paper.prefer_css_page_size,
-        "scale": paper.scale,
-        "display_header_footer": paper.header_template is not None or paper.footer_template is not None,
-        # An empty template would mean the browser's own: date, title, address.
-        "header_template": paper.header_template or "<span></span>",
-        "footer_template": paper.footer_template or "<span></span>",
-        "page_ranges": paper.page_ranges or "",
-        "tagged": paper.tagged or paper.outline,
-        "outline": paper.outline,
-    }
-    if paper.width is not None and paper.height is not None:
-        wished |= {"width": f"{inches(paper.width):.4f}in", "height": f"{inches(paper.height):.4f}in"}
-    elif paper.single_page:
-        wished |= await _one_sheet(visit, paper)
-    else:
-        wished["format"] = paper.format
+    """Over the protocol: the driver's own `pdf` has the browser write a file, and reads it piece by piece."""
+    width, height = await _sheet(visit, paper)
     try:
-        return await visit.page.pdf(**wished)
+        answer = await visit.line.send(
+            "Page.printToPDF",
+            paperWidth=width,
+            paperHeight=height,
+            landscape=paper.landscape,
+            **{f"margin{side.capitalize()}": inches(length) for side, length in paper.margin},
+            printBackground=paper.print_background,
+            preferCSSPageSize=paper.prefer_css_page_size,
+            scale=paper.scale,
+            displayHeaderFooter=paper.header_template is not None or paper.footer_template is not None,
+            # An empty template would mean the browser's own: date, title, address.
+            headerTemplate=paper.header_template or "<span></span>",
+            footerTemplate=paper.footer_template or "<span></span>",
+            pageRanges=paper.page_ranges or "",
+            generateTaggedPDF=paper.tagged or paper.outline,
+            generateDocumentOutline=paper.outline,
+        )
     except PlaywrightError as error:
         if "age range" in error.message:
             raise Fault(
@@ -70,12 +68,20 @@ async def _print(visit: Visit, paper: Paper) -> bytes:
                 field="payload.pdf.margin",
             ) from error
         raise
+    return base64.b64decode(answer["data"])
 
 
-async def _one_sheet(visit: Visit, paper: Paper) -> dict[str, str]:
+async def _sheet(visit: Visit, paper: Paper) -> tuple[float, float]:
+    """Inches."""
+    if paper.width is not None and paper.height is not None:
+        return inches(paper.width), inches(paper.height)
+    return await _one_sheet(visit, paper) if paper.single_page else _SIZES[paper.format]
+
+
+async def _one_sheet(visit: Visit, paper: Paper) -> tuple[float, float]:
     """As high as the page is when it is as wide as the sheet."""
     page, margin = visit.page, paper.margin
-    wide = inches(paper.width) if paper.width is not None else _WIDTHS[paper.format]
+    wide = inches(paper.width) if paper.width is not None else _SIZES[paper.format][0]
     inner = (wide - inches(margin.left) - inches(margin.right)) / paper.scale
     await page.emulate_media(media="print")
     await page.set_viewport_size({"width": max(16, round(inner * 96)), "height": 720})
@@ -84,12 +90,22 @@ async def _one_sheet(visit: Visit, paper: Paper) -> dict[str, str]:
     high = (size.height + 1) / 96 * paper.scale + inches(margin.top) + inches(margin.bottom)
     if high > _HIGHEST_INCHES:
         raise Fault("page_too_large", "The page is too high for a single sheet.")
-    return {"width": f"{wide:.4f}in", "height": f"{high:.4f}in"}
+    return wide, high
 
 
-# Inches, upright.
-_WIDTHS = {"A0": 33.1, "A1": 23.4, "A2": 16.54, "A3": 11.7, "A4": 8.27, "A5": 5.83, "A6": 4.13,
-           "Letter": 8.5, "Legal": 8.5, "Tabloid": 11, "Ledger": 17}  # fmt: skip
+_SIZES = {  # inches, upright but for the last
+    "A0": (33.1, 46.8),
+    "A1": (23.4, 33.1),
+    "A2": (16.54, 23.4),
+    "A3": (11.7, 16.54),
+    "A4": (8.27, 11.7),
+    "A5": (5.83, 8.27),
+    "A6": (4.13, 5.83),
+    "Letter": (8.5, 11),
+    "Legal": (8.5, 14),
+    "Tabloid": (11, 17),
+    "Ledger": (17, 11),
+}
 
 
 def measure(data: bytes) -> tuple[int, float, float]:
