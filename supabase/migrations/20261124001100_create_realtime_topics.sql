@@ -109,11 +109,14 @@ create function sidejob.wake_for_new() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
   ts timestamptz := clock_timestamp();
+  executor record;
   job public.jobs;
 begin
-  for job in
-    select distinct on (n.workspace_id, n.executor_id) n.* from now_jobs n where n.next_run_at <= ts and n.blocked_by = 0
+  for executor in  -- found without the jobs' payloads, which would be sorted along
+    select distinct n.workspace_id, n.executor_id from now_jobs n where n.next_run_at <= ts and n.blocked_by = 0
   loop
+    select * into job from now_jobs n
+     where n.workspace_id = executor.workspace_id and n.executor_id = executor.executor_id and n.next_run_at <= ts and n.blocked_by = 0 limit 1;
     perform sidejob.wake(job);
   end loop;
   return null;
