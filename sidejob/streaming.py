@@ -13,21 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, wraps
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from functions_framework import aio
+from starlette.applications import Starlette
+from starlette.requests import Request
 
 from sidejob import auth, config, log, serving, upstream
 from sidejob.call import Call, Handler, Reply, Stream
 from sidejob.limits import Places
 from sidejob.serving import URI_LIMIT, Asked, Route, Routes
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Target = Callable[["Request"], Any]
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+Target = Callable[[Request], Any]  # of an ASGI application
 
 LAST_WORD_SECONDS = 2  # how long a client that does not read may hold up the end of a stream
 
@@ -43,7 +43,7 @@ def endpoint(method: Literal["GET"], who: auth.Who = "user") -> Callable[[Handle
         find = serving.on_any_path(routes)
 
         @wraps(handler)
-        async def serve(request: "Request") -> Any:  # an ASGI application, as a Response is one
+        async def serve(request: Request) -> Any:
             stopping = _stopping()
             headers = serving.lowered(request.headers.items())
             query, path = request.scope["query_string"], request.scope["path"]
@@ -59,9 +59,31 @@ def endpoint(method: Literal["GET"], who: auth.Who = "user") -> Callable[[Handle
             reply = await asyncio.to_thread(serving.answer, asked, handler.__name__, find)
             return _Response(reply, handler.__name__, stopping)
 
+        _mount(serve)
         return aio.http(serve)
 
     return decorate
+
+
+def _mount(serve: Target) -> None:
+    """The target answers all that comes, in front of Starlette's routes, as under `endpoint.mounted`.
+
+    functions-framework makes its app after it has run main.py.
+    """
+
+    def made(**parts: Any) -> Application:
+        framework = Starlette(**parts)
+
+        async def front(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                reply = await serve(Request(scope, receive))
+                await reply(scope, receive, send)
+            else:
+                await framework(scope, receive, send)
+
+        return front
+
+    aio.Starlette = made  # type: ignore[assignment, attr-defined]
 
 
 def _in_its_place(handler: Handler) -> Handler:

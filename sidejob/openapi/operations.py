@@ -18,6 +18,7 @@ from sidejob.openapi.schemas import (
     listed,
     nullable,
     said,
+    streamed,
     whole,
 )
 from sidejob.operations.sign_artifact import DEFAULT_SECONDS, HIGHEST_SECONDS, LOWEST_SECONDS
@@ -82,7 +83,7 @@ JOB_STATUS = Operation(
 JOB_EVENTS = Operation(
     "The job's events as they happen: Server-Sent Events, each with `id` (its seq), `event` (its type) and "
     "`data` (its row). Ends after the job's last event, when the token expires, or after 240 seconds.",
-    TEXT,
+    streamed("JobEvent"),
     parameters={"id": UUID, "after": whole(0, HIGHEST_SEQ, 0)},
     needed=frozenset({"id"}),
     errors=("not_found", "too_many_streams", "streams_full"),

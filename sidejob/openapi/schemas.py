@@ -53,6 +53,13 @@ def listed(name: str) -> Schema:
     )
 
 
+def streamed(name: str) -> Schema:
+    """Server-Sent Events with such rows: the whole text, or one event. OpenAPI 3.1 leaves open which of the
+    two a schema describes, and tools differ."""
+    data: Schema = {**TEXT, "contentMediaType": "application/json", "contentSchema": a(name)}
+    return {"anyOf": [TEXT, row(id=TEXT, event=TEXT, data=data)]}
+
+
 _JOB = {
     "id": UUID,
     "workspace_id": UUID,

@@ -58,6 +58,7 @@ def test_nobody_is_401_with_our_envelope(load: Load, function: str) -> None:
         ("jobs-recent", "DELETE", "GET, HEAD, OPTIONS"),
         ("task-assign", "GET", "POST, OPTIONS"),
         ("task-assign", "BREW", "POST, OPTIONS"),
+        ("job-events", "BREW", "GET, HEAD, OPTIONS"),
         ("sign-artifact", "PUT", "GET, POST, HEAD, OPTIONS"),
     ],
 )
@@ -79,7 +80,8 @@ def test_wrong_method_on_a_collab_route_is_405_and_an_unknown_route_404(load: Lo
 
 @pytest.mark.parametrize("path", ["/api/collab/job/a%0Ab", "/a%0Ab", "/favicon.ico", "/robots.txt"])
 def test_what_the_framework_would_not_pass_on_is_answered_too(load: Load, path: str) -> None:
-    envelope(load("jobs-recent").get(path), 401, "missing_token")
+    for function in ("jobs-recent", "job-events"):
+        envelope(load(function).get(path), 401, "missing_token")
     code = (401, "missing_token") if "job" in path else (404, "not_found")
     envelope(load("collab").get(path), *code)
 
