@@ -44,6 +44,10 @@ VERDICT_OF_PAGE: list[tuple[Mapping[str, Any], str, type]] = [
     ({"url": "/squares", "selector": "]["}, "invalid_payload", GiveUp),
     ({"url": "/squares", "device": "Abacus 7"}, "invalid_payload", GiveUp),
     ({"url": "/squares", "timezone": "Mars/Olympus"}, "invalid_payload", GiveUp),
+    ({"html": "<script>for (let i = 0; i < 20; i++) console.log('x'.repeat(1e6))</script>", "delayMs": 10_000},
+      "page_error", GiveUp),
+    ({"html": "<script>for (let i = 0; i < 3000; i++) setTimeout(() => { throw 1 })</script>", "delayMs": 10_000},
+      "page_error", GiveUp),
     ({"url": "file:///etc/passwd"}, "blocked_scheme", GiveUp),
     ({"url": "http://127.0.0.1:1/"}, "blocked_address", GiveUp),
 ]  # fmt: skip

@@ -19,7 +19,8 @@ from worker.browser.shown import FirstFew, short, shown_url
 _NOWHERE_SECONDS = 3.0  # for a page that loads no further since it went to an app, or by mail
 _NEWS_SECONDS = 0.3  # what failed is told on a way of its own, a little after the failure
 # Each costs the driver, and with it every other page, some work: a page that goes on beyond is ended.
-_MOST_MESSAGES = 2000  # to the console
+_MOST_MESSAGES = 2000  # to the console, errors of scripts among them
+_MOST_SAID = 5_000_000  # characters of all messages
 _MOST_POPUPS = 50
 _PAGES = ("http", "https", "about", "data", "blob", "chrome-error", "")  # schemes that a page may have
 
@@ -42,6 +43,7 @@ class Watch:
         self._tasks: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()
         self._messages = 0
+        self._said = 0
         self._popups = 0
         self._over: Fault | None = None  # the page was ended
         self._loading = False
@@ -56,7 +58,7 @@ class Watch:
         self._page = page = await context.new_page()
         context.on("page", self._on_popup)
         page.on("console", self._on_console)
-        page.on("pageerror", lambda error: self._console.add({"text": short(error.message)}))
+        page.on("pageerror", lambda error: self._hear(error.message, is_error=True))
         page.on("crash", self._on_crash)
         page.on("close", lambda _: self._gone.set())
         self._door.on_over = lambda: self._end(self._door.over)
@@ -209,11 +211,17 @@ class Watch:
         self._gone.set()
 
     def _on_console(self, message: ConsoleMessage) -> None:
+        self._hear(message.text, is_error=message.type == "error")
+
+    def _hear(self, text: str, *, is_error: bool) -> None:
         self._messages += 1
+        self._said += len(text)
         if self._messages > _MOST_MESSAGES:
             self._end(Fault("page_error", f"The page logged more than {_MOST_MESSAGES} messages."))
-        if message.type == "error":
-            self._console.add({"text": short(message.text)})
+        if self._said > _MOST_SAID:
+            self._end(Fault("page_error", f"The page logged more than {_MOST_SAID:,} characters."))
+        if is_error:
+            self._console.add({"text": short(text)})
 
 
 def _is_page(url: str) -> bool:
