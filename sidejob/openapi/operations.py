@@ -87,7 +87,12 @@ JOB_EVENTS = Operation(
     parameters={"id": UUID, "after": whole(0, HIGHEST_SEQ, 0)},
     needed=frozenset({"id"}),
     errors=("not_found", "too_many_streams", "streams_full"),
-    headers={"Last-Event-ID": said(whole(0, HIGHEST_SEQ), "The last seq seen; goes before `after`.")},
+    headers={
+        "Last-Event-ID": said(
+            {"anyOf": [whole(0, HIGHEST_SEQ), {**TEXT, "maxLength": 0}]},
+            "The last seq seen; goes before `after`. Empty: none, as of an EventSource that has seen none.",
+        )
+    },
     media_type="text/event-stream",
     empty="The job has ended, and there is no event after that one.",
 )
