@@ -53,12 +53,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 @dataclass
 class Turns:
-    """What one way did, an entry a round."""
+    """What one way did, an entry a round: shots a second, and shots a second of the processor, of all
+    processes together."""
 
-    rates: list[float] = field(default_factory=list)  # shots a second
-    per_cpu: list[float] = field(
-        default_factory=list
-    )  # shots a second of the processor, of all processes together
+    rates: list[float] = field(default_factory=list)
+    per_cpu: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -108,13 +107,8 @@ def beside(one: Turns, other: Turns) -> str:
     return f"{one.rate:9.1f}{other.rate:9.1f}{rates!s:>19}{per_cpu!s:>19}"
 
 
-Row = tuple[str, int]  # a case, and the slots
-
-
 async def beside_the_plain_loop(origin: str, cases: Sequence[str]) -> None:
-    rows: dict[Row, dict[str, Turns]] = {
-        (name, slots): {"ours": Turns(), "plain": Turns()} for name in cases for slots in SLOTS
-    }
+    rows = {(name, slots): {"ours": Turns(), "plain": Turns()} for name in cases for slots in SLOTS}
     pixels = {}
     for _ in range(ROUNDS):
         async with Engine.running(Launch()) as engine, plain_context(Launch()) as context:
