@@ -156,7 +156,7 @@ def test_a_swept_lease_is_lost_and_the_job_is_queued_again(
     stack.sql.execute(
         "update public.jobs set lease_until = now() - interval '1 second' where id = %s", [job["id"]]
     )
-    assert done(worker.post("leases-release", {}))["released"] >= 1
+    done(worker.post("leases-release", {}))  # it may find nothing: the project sweeps by itself, too
     assert status(member, job["id"])["job"]["status"] == "queued"
     refused(worker.post("task-result", {**lease(job), "ok": True}), 409, "lease_lost")
 
@@ -174,7 +174,7 @@ def test_cron_may_sweep_with_the_secret_key_and_a_browser_may_not(
     refused(nobody.adding(apikey="sb_secret_wrong").post("leases-release", {}), 401, "invalid_key")
     assert status(member, job["id"])["job"]["status"] == "assigned"
     url = f"{stack.env['FUNCTIONS_URL']}/leases-release"
-    assert done(stack.http.post(url, headers=cron.headers))["released"] >= 1
+    done(stack.http.post(url, headers=cron.headers))
     assert status(member, job["id"])["job"]["status"] == "queued"
 
 
