@@ -35,7 +35,8 @@ from worker.browser.engine import Engine
 from worker.browser.launching import Launch
 
 ROUND_SECONDS = 1.5
-ROUNDS = 9
+ROUNDS = 9  # with new browsers each
+GUARD_ROUNDS = 2  # in each of them
 SLOTS = (2, 3)
 PEER_SLOTS = 2
 PEER_ROUNDS, PEER_SECONDS = 4, 5.0  # some of them start a browser in each round
@@ -65,20 +66,22 @@ class Turns:
 
 
 async def take_turns(
-    ways: Mapping[str, Way], slots: int, turns: Mapping[str, Turns], seconds: float = ROUND_SECONDS
+    ways: Mapping[str, Way],
+    slots: int,
+    turns: Mapping[str, Turns],
+    rounds: int = 1,
+    seconds: float = ROUND_SECONDS,
 ) -> None:
-    """One round: each way once, in an order drawn anew."""
-    for name in random.sample(list(ways), len(ways)):
-        used, began = cpu.seconds_of_tree(os.getpid()), time.perf_counter()
-        rate = await ways[name].drive(slots, seconds)
-        shots = rate * (time.perf_counter() - began)
-        turns[name].rates.append(rate)
-        turns[name].per_cpu.append(shots / (cpu.seconds_of_tree(os.getpid()) - used))
-
-
-async def warm_up(ways: Mapping[str, Way], slots: int) -> None:
+    """Each way once a round, in an order drawn anew, after a round that does not count."""
     for way in ways.values():
         await way.drive(slots, 0.5)
+    for _ in range(rounds):
+        for name in random.sample(list(ways), len(ways)):
+            used, began = cpu.seconds_of_tree(os.getpid()), time.perf_counter()
+            rate = await ways[name].drive(slots, seconds)
+            shots = rate * (time.perf_counter() - began)
+            turns[name].rates.append(rate)
+            turns[name].per_cpu.append(shots / (cpu.seconds_of_tree(os.getpid()) - used))
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,7 @@ async def beside_the_plain_loop(origin: str, cases: Sequence[str]) -> None:
                 other = plain(context, origin + path, options)
                 if name not in pixels:
                     pixels[name] = "-" if printed else difference(await one.picture(), await other.picture())
-                ways = {"ours": one, "plain": other}
-                await warm_up(ways, slots)
-                await take_turns(ways, slots, turns)
+                await take_turns({"ours": one, "plain": other}, slots, turns)
     print(
         f"\n{'':28}{'slots':>6}{'ours/s':>9}{'plain/s':>9}{'ratio':>19}{'for the same CPU':>19}   pixels differ by"
     )
@@ -142,9 +143,7 @@ async def through_the_guard_and_past_it(origin: str) -> None:
                     "ours": ours(engine, origin + path, payload),
                     "past": ours(unguarded, origin + path, payload),
                 }
-                await warm_up(ways, PEER_SLOTS)
-                for _ in range(2):
-                    await take_turns(ways, PEER_SLOTS, turns)
+                await take_turns(ways, PEER_SLOTS, turns, GUARD_ROUNDS)
     print(f"\n{'':28}{'slots':>6}{'guarded':>9}{'past it':>9}{'ratio':>19}{'for the same CPU':>19}")
     for name, turns in rows.items():
         print(f"{name:28}{PEER_SLOTS:6}{beside(turns['ours'], turns['past'])}", flush=True)
@@ -164,9 +163,7 @@ async def beside_the_peers(origin: str) -> None:
             first = await ways["ours"].picture()
             pixels = {name: difference(first, await way.picture()) for name, way in ways.items()}
             turns = {name: Turns() for name in ways}
-            await warm_up(ways, PEER_SLOTS)
-            for _ in range(PEER_ROUNDS):
-                await take_turns(ways, PEER_SLOTS, turns, PEER_SECONDS)
+            await take_turns(ways, PEER_SLOTS, turns, PEER_ROUNDS, PEER_SECONDS)
     one = turns.pop("ours")
     for name, other in turns.items():
         ratio = Ratio.of(one.rates, other.rates)

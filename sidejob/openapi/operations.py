@@ -89,7 +89,7 @@ JOB_EVENTS = Operation(
     errors=("not_found", "too_many_streams", "streams_full"),
     headers={
         "Last-Event-ID": said(
-            {"anyOf": [whole(0, HIGHEST_SEQ), {**TEXT, "maxLength": 0}]},
+            {"anyOf": [whole(0, HIGHEST_SEQ), {"const": ""}]},
             "The last seq seen; goes before `after`. Empty: none, as of an EventSource that has seen none.",
         )
     },
