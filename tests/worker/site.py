@@ -46,7 +46,16 @@ WISHES = """<!doctype html><title>Wishes</title><style>
 </style><div id=dark></div><div id=motion></div><div id=print></div><div id=retina></div><div id=script></div>
 <script>script.style.background = 'green'</script>"""
 
-# Says in its title what the server was told.
+# Says in its title what it sees of its screen.
+SEEN = """<!doctype html><body style="margin: 0; height: 3000px">
+<p id=near style="position: absolute; top: 600px">near</p><p id=far style="position: absolute; top: 1500px">far</p><script>
+const seen = [], watch = new IntersectionObserver(entries => {
+  seen.push(...entries.filter(entry => entry.isIntersecting).map(entry => entry.target.id));
+  document.title = JSON.stringify({inner: [innerWidth, innerHeight], outer: [outerWidth, outerHeight],
+    screen: [screen.width, screen.height], pixel: devicePixelRatio, seen, print: matchMedia('print').matches});
+});
+watch.observe(near); watch.observe(far);</script>"""
+
 MOVING = """<!doctype html><title>Moving</title><style>
   body { margin: 0; background: white }
   @keyframes grow { from { width: 0 } to { width: 200px } }
@@ -66,6 +75,7 @@ PAGES = {
     "/boxed": BOXED,
     "/fixed": FIXED,
     "/wishes": WISHES,
+    "/seen": SEEN,
     "/moving": MOVING,
     "/strict": SQUARES.replace("<style>", "<style>").replace("Squares", "Strict"),
     "/late": SQUARES

@@ -96,32 +96,27 @@ async def test_what_the_database_cannot_hold_is_left_out(camera: Camera) -> None
     assert "\ud800" not in result["title"]
 
 
-SEEN = """<body style="margin: 0; height: 3000px"><p id=near style="position: absolute; top: 600px">near</p>
-<p id=far style="position: absolute; top: 1500px">far</p><script>
-const seen = [], watch = new IntersectionObserver(entries => {
-  seen.push(...entries.filter(entry => entry.isIntersecting).map(entry => entry.target.id));
-  document.title = JSON.stringify({inner: [innerWidth, innerHeight], screen: [screen.width, screen.height],
-    pixel: devicePixelRatio, seen});
-});
-watch.observe(near); watch.observe(far);</script>"""
-
-
 @pytest.mark.parametrize("kind", ["browser.content", "browser.pdf", "browser.screenshot"])
-@pytest.mark.parametrize(("width", "scale"), [(1280, 1), (500, 2)])
+@pytest.mark.parametrize(
+    ("width", "scale", "media"), [(1280, 1, "screen"), (500, 2, "screen"), (900, 1, "print")]
+)
 async def test_a_page_finds_itself_on_the_same_screen_whatever_is_made_of_it(
-    camera: Camera, kind: str, width: int, scale: int
+    camera: Camera, kind: str, width: int, scale: int, media: str
 ) -> None:
-    view = {"width": width, "height": 700}
+    size = [width, 700]
     payload = {
-        "html": SEEN,
-        "viewport": view,
+        "url": "/seen",
+        "viewport": {"width": width, "height": 700},
         "scaleFactor": scale,
+        "media": media,
         "waitForFunction": "document.title",
     }
     outcome = await camera.outcome(payload, kind=kind)
     assert isinstance(outcome, Done), outcome
-    told = {"inner": [width, 700], "screen": [width, 700], "pixel": scale, "seen": ["near"]}
-    assert json.loads(outcome.result["title"]) == told
+    told = json.loads(outcome.result["title"])
+    assert told == {
+        "inner": size, "outer": size, "screen": size, "pixel": scale, "seen": ["near"], "print": media == "print"
+    }  # fmt: skip
 
 
 async def test_a_click_hits_on_a_page_that_is_only_read(camera: Camera) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from playwright.async_api import BrowserContext, Page
 from playwright.async_api import Error as PlaywrightError
 
+from worker.browser.asking import Line
 from worker.browser.engine import Engine
 from worker.browser.faults import invalid
 from worker.browser.options.page import PageOptions
@@ -73,9 +74,11 @@ def of_page_error(error: PlaywrightError, options: PageOptions) -> Exception:
     return error
 
 
-async def emulate(page: Page, options: PageOptions) -> None:
+async def emulate(page: Page, line: Line, options: PageOptions) -> None:
     if options.media == "print":
         await page.emulate_media(media="print")
+        # A line that is open when the page loads brings its own wish, which would be none, and is heard last.
+        await line.send("Emulation.setEmulatedMedia", media="print")
 
 
 def _cookie(values: dict[str, Any]) -> Any:

@@ -1,8 +1,8 @@
 """`browser.pdf`: a page on paper."""
 
-import asyncio
 import base64
 import io
+from typing import Any
 
 from playwright.async_api import Error as PlaywrightError
 from pypdf import PdfReader
@@ -26,7 +26,7 @@ async def _produce(visit: Visit, options: PdfOptions, budget: Budget) -> Product
         "capture", _PRINT_SECONDS, "page_hung", "The page does not let itself be printed."
     ):
         data = await _print(visit, options.pdf)
-        pages, width, height = await asyncio.to_thread(measure, data)
+        pages, width, height = measure(data)
     facts = {"pages": pages, "pageWidthPt": width, "pageHeightPt": height}
     return Product(facts, (File(options.file_name, "application/pdf", data),))
 
@@ -111,11 +111,17 @@ _SIZES = {  # inches, upright but for the last
 def measure(data: bytes) -> tuple[int, float, float]:
     """Pages, and the first one's size in points. Raises Fault `capture_failed` when it is no PDF."""
     try:
-        reader = PdfReader(io.BytesIO(data))
-        box = reader.pages[0].mediabox
-        return len(reader.pages), round(float(box.width), 1), round(float(box.height), 1)
-    except (PyPdfError, ValueError, KeyError, IndexError, RecursionError) as error:
+        # `reader.pages` would read each of them first.
+        tree: Any = PdfReader(io.BytesIO(data)).root_object["/Pages"]
+        left, bottom, right, top = map(float, _first(tree)["/MediaBox"])
+        return int(tree["/Count"]), round(right - left, 1), round(top - bottom, 1)
+    except (PyPdfError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise Fault("capture_failed", "The browser's PDF is empty or broken.", bytes=len(data)) from error
+
+
+def _first(tree: Any) -> Any:
+    """The first page of a tree of pages."""
+    return _first(tree["/Kids"][0].get_object()) if "/Kids" in tree else tree
 
 
 PDF = Kind("pdf", PdfOptions, _produce, lambda options: options.scroll, lambda _: True)

@@ -106,6 +106,7 @@ class Visitor:
                     ):
                         page = await self._page(context, watch, options)
                         line = Line(context, page)
+                        await identity.emulate(page, line, options)
                         if not (drawn or options.click or options.trace or chosen.get("is_mobile")):
                             await _draw_small(line, chosen["viewport"], chosen.get("device_scale_factor", 1))
                     settling = Settling(page, line, watch, options, budget)
@@ -138,11 +139,9 @@ class Visitor:
     async def _page(context: BrowserContext, watch: Watch, options: PageOptions) -> Page:
         await identity.add_cookies(context, options)
         try:
-            page = await watch.attach(context)
+            return await watch.attach(context)
         except PlaywrightError as error:
             raise identity.of_page_error(error, options) from error
-        await identity.emulate(page, options)
-        return page
 
     async def _navigate(self, visit: Visit, options: PageOptions, budget: Budget) -> None:
         # The driver's own limit comes first: it stops the navigation. Ours is for a driver that is stuck, as
