@@ -26,8 +26,10 @@ async def printed(camera: Camera, payload: Mapping[str, Any]) -> tuple[Mapping[s
     assert isinstance(file.content, bytes)
     assert file.mime == "application/pdf"
     reader = PdfReader(io.BytesIO(file.content))
-    assert outcome.result["pages"] == len(reader.pages)
-    return outcome.result, reader
+    result = outcome.result
+    assert result["pages"] == len(reader.pages)
+    assert (result["pageWidthPt"], result["pageHeightPt"]) == pytest.approx(size(reader), abs=0.1)
+    return result, reader
 
 
 def size(reader: PdfReader) -> tuple[float, float]:
@@ -57,6 +59,11 @@ async def test_the_paper_has_the_size_asked_for(
 ) -> None:
     _, reader = await printed(camera, {"html": "x", "pdf": paper})
     assert size(reader) == pytest.approx(expected, abs=1.5)
+
+
+async def test_the_pages_of_a_long_document_are_counted(camera: Camera) -> None:
+    result, _ = await printed(camera, {"html": "<p style='break-after: page'>x" * 70})
+    assert result["pages"] == 70
 
 
 async def test_only_the_pages_asked_for_are_printed(camera: Camera) -> None:
