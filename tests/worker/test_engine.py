@@ -5,7 +5,6 @@ import io
 import os
 import shutil
 import signal
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -165,41 +164,6 @@ async def test_a_job_that_is_cancelled_while_its_context_is_made_leaves_none(eng
     with pytest.raises(asyncio.CancelledError):
         await shooting
     assert not engine.browser.contexts
-    assert engine.contexts == 0
-
-
-async def test_nobody_waits_for_a_context_to_close_and_what_it_needs_is_there_until_then(
-    engine: Engine,
-) -> None:
-    left: list[str] = []
-    async with AsyncExitStack() as held:
-        held.callback(left.append, "held")
-        async with engine.context(held=held) as context:
-            context.on("close", lambda _: left.append("context"))
-    assert not left
-    await eventually(lambda: len(left) == 2)
-    assert left == ["context", "held"]
-    await eventually(lambda: engine.contexts == 0)
-
-
-async def test_a_job_waits_when_many_contexts_close(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.browser.engine._CLOSING_AT_ONCE", 0)
-    async with engine.context():
-        assert engine.contexts == 1
-    assert engine.contexts == 0
-
-
-async def test_whoever_fails_waits_until_the_page_is_gone(engine: Engine) -> None:
-    closed: list[None] = []
-
-    async def fail() -> None:
-        async with engine.context() as context:
-            context.on("close", lambda _: closed.append(None))
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await fail()
-    assert len(closed) == 1
     assert engine.contexts == 0
 
 

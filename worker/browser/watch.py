@@ -76,8 +76,8 @@ class Watch:
 
     def verify(self) -> None:
         """When the page is seen, before and after: raises Fault if it is not what may be shown."""
-        if over := self._over or self._door.over:
-            raise over
+        if self._ended is not None:
+            raise self._ended
         if self._page is None:
             return
         if self._page.url.startswith("chrome-error:"):
@@ -112,8 +112,8 @@ class Watch:
         """The same failure with what the proxy knows of it."""
         if self.crashed:
             return Fault("page_crashed", "The page's process crashed.")
-        if over := self._over or self._door.over:
-            return over
+        if self._ended is not None:
+            return self._ended
         if fault.details.get("netError") is None and fault.code != "not_a_page":
             return fault
         with contextlib.suppress(TimeoutError):
@@ -128,6 +128,10 @@ class Watch:
             "failedRequests": self._failed.as_json(),
             "blockedRequests": {"total": refused.total(), "hosts": sorted(refused)[:20]},
         }
+
+    @property
+    def _ended(self) -> Fault | None:
+        return self._over or self._door.over
 
     def _refusal(self) -> Fault | None:
         return self._door.fault_of(self._lost_url) if self._lost_url is not None else None
