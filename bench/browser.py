@@ -1,5 +1,5 @@
-"""A fresh context for each job, through the guard, beside a plain Playwright loop that shares one context, and beside
-other programs that take pictures.
+"""A fresh context for each job, through the guard, beside a plain Playwright loop that shares one context, the same loop
+with a context a job, and other programs that take pictures.
 
 All ways have the same slots and the same Chromium, each a browser of its own, and take turns in short rounds; a figure is
 the median over the rounds, a ratio that of the ratios within each, with the interval that holds the true median in 95 of
@@ -29,6 +29,7 @@ from bench.browser_ways import (
     pages,
     peers,
     plain,
+    plain_and_clean,
     plain_context,
 )
 from worker.browser.engine import Engine
@@ -111,7 +112,11 @@ def beside(one: Turns, other: Turns) -> str:
 
 
 async def beside_the_plain_loop(origin: str, cases: Sequence[str]) -> None:
-    rows = {(name, slots): {"ours": Turns(), "plain": Turns()} for name in cases for slots in SLOTS}
+    rows = {
+        (name, slots): {way: Turns() for way in ("ours", "plain", "clean")}
+        for name in cases
+        for slots in SLOTS
+    }
     pixels = {}
     for _ in range(ROUNDS):
         async with Engine.running(Launch()) as engine, plain_context(Launch()) as context:
@@ -121,14 +126,15 @@ async def beside_the_plain_loop(origin: str, cases: Sequence[str]) -> None:
                 kind = "browser.pdf" if printed else "browser.screenshot"
                 one = ours(engine, origin + path, payload, kind)
                 other = plain(context, origin + path, options)
+                clean = plain_and_clean(context, origin + path, options)
                 if name not in pixels:
                     pixels[name] = "-" if printed else difference(await one.picture(), await other.picture())
-                await take_turns({"ours": one, "plain": other}, slots, turns)
-    print(
-        f"\n{'':28}{'slots':>6}{'ours/s':>9}{'plain/s':>9}{'ratio':>19}{'for the same CPU':>19}   pixels differ by"
-    )
-    for (name, slots), turns in rows.items():
-        print(f"{name:28}{slots:6}{beside(turns['ours'], turns['plain'])}   {pixels[name]}", flush=True)
+                await take_turns({"ours": one, "plain": other, "clean": clean}, slots, turns)
+    for kind, title in (("plain", "plain/s"), ("clean", "clean/s")):
+        heads = f"{'slots':>6}{'ours/s':>9}{title:>9}{'ratio':>19}{'for the same CPU':>19}"
+        print(f"\n{'':28}{heads}   pixels differ by")
+        for (name, slots), turns in rows.items():
+            print(f"{name:28}{slots:6}{beside(turns['ours'], turns[kind])}   {pixels[name]}", flush=True)
 
 
 async def through_the_guard_and_past_it(origin: str) -> None:

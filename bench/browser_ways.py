@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image, ImageChops
-from playwright.async_api import BrowserContext, async_playwright
+from playwright.async_api import BrowserContext, Page, async_playwright
 
 from bench.installing import TOOLS, install, node
 from worker.browser.egress.proxy import Egress
@@ -28,7 +28,7 @@ from worker.browser.visit import Visitor
 from worker.handlers import Context, Done, File, Job
 
 PROGRAMS = Path(__file__).resolve().parent / "browser_clients"
-VIEW = {"width": 1280, "height": 720}
+LOOKS: Any = {"viewport": {"width": 1280, "height": 720}, "reduced_motion": "reduce"}  # of a plain context
 
 Shoot = Callable[[], Awaitable[bytes]]
 
@@ -120,16 +120,35 @@ def plain(context: BrowserContext, url: str, options: Mapping[str, Any]) -> Loop
     async def shoot() -> bytes:
         page = await context.new_page()
         try:
-            await page.goto(url)
-            if options.get("pdf"):
-                return await page.pdf(format="A4", print_background=True)
-            if "selector" in options:
-                return await page.locator(options["selector"]).first.screenshot(animations="disabled")
-            return await page.screenshot(animations="disabled", **options)
+            return await _taken(page, url, options)
         finally:
             await page.close()
 
     return Loop(shoot)
+
+
+def plain_and_clean(context: BrowserContext, url: str, options: Mapping[str, Any]) -> Loop:
+    """The same in that browser, with a new context a job."""
+    browser = context.browser
+    assert browser is not None
+
+    async def shoot() -> bytes:
+        context = await browser.new_context(**LOOKS)
+        try:
+            return await _taken(await context.new_page(), url, options)
+        finally:
+            await context.close()
+
+    return Loop(shoot)
+
+
+async def _taken(page: Page, url: str, options: Mapping[str, Any]) -> bytes:
+    await page.goto(url)
+    if options.get("pdf"):
+        return await page.pdf(format="A4", print_background=True)
+    if "selector" in options:
+        return await page.locator(options["selector"]).first.screenshot(animations="disabled")
+    return await page.screenshot(animations="disabled", **options)
 
 
 class Unguarded(Engine):
@@ -151,7 +170,7 @@ class UnguardedLaunch(Launch):
 async def plain_context(launch: Launch) -> AsyncIterator[BrowserContext]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=launch.program())
-        yield await browser.new_context(viewport=VIEW, reduced_motion="reduce")  # type: ignore[arg-type]
+        yield await browser.new_context(**LOOKS)
         await browser.close()
 
 
