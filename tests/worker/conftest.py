@@ -17,7 +17,7 @@ from playwright.async_api import Page
 from tests.stack import Person
 from tests.worker import site as sites
 from tests.worker.jobs import Jobs
-from tests.worker.processes import children
+from tests.worker.processes import children, started_since
 from tests.worker.running import Start, workers
 from worker.browser.egress.limits import Limits
 from worker.browser.egress.proxy import Egress
@@ -174,7 +174,7 @@ async def engine() -> AsyncIterator[Engine]:
     before = children()
     async with Engine.running(Launch()) as running:
         yield running
-    assert children() <= before, "processes of the browser are left"
+    assert not started_since(before), "processes of the browser are left"
 
 
 @pytest.fixture

@@ -32,3 +32,9 @@ def children(of: int | None = None) -> set[int]:
         edge = {pid for pid, parent in parents.items() if parent in edge} - found
         found |= edge
     return found
+
+
+def started_since(before: set[int]) -> set[int]:
+    """What was started and is still there, but for what those of `before` start and end: a browser that all tests
+    share has processes of its own, which come and go."""
+    return children() - before - {below for pid in before for below in children(pid)}

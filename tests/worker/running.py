@@ -13,7 +13,7 @@ import httpx
 
 from tests.stack import Person
 from tests.worker.jobs import Jobs, eventually
-from tests.worker.processes import children
+from tests.worker.processes import children, started_since
 
 
 class Process:
@@ -74,4 +74,4 @@ def workers(person: Person, jobs: Jobs, folder: Path, **known: str) -> Iterator[
     for each in started:
         if each.popen.poll() is None:
             each.kill()
-    assert children() <= before, "a worker left processes behind"
+    assert not started_since(before), "a worker left processes behind"

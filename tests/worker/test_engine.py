@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from tests.worker.conftest import job, made
 from tests.worker.jobs import eventually
-from tests.worker.processes import children, command, environment
+from tests.worker.processes import children, command, environment, started_since
 from worker.browser.egress.proxy import Egress
 from worker.browser.engine import Engine, NoBrowser
 from worker.browser.faults import Fault
@@ -25,6 +26,15 @@ from worker.handlers import Context, Done, Outcome, RetryLater
 
 HTML = "<body style='background: red'>"
 
+Left = Callable[[], set[int]]
+
+
+@pytest.fixture
+def left() -> Left:
+    """What the test has started and is still there."""
+    before = children()
+    return lambda: started_since(before)
+
 
 async def shoot(engine: Engine, **payload: Any) -> Outcome:
     async def progress(*_: object, **__: object) -> None: ...
@@ -33,9 +43,8 @@ async def shoot(engine: Engine, **payload: Any) -> Outcome:
     return await handle(job({"html": HTML, **payload}), Context(Path, progress))
 
 
-async def test_a_killed_browser_costs_its_jobs_an_attempt_and_the_next_ones_nothing() -> None:
+async def test_a_killed_browser_costs_its_jobs_an_attempt_and_the_next_ones_nothing(left: Left) -> None:
     starts: list[None] = []
-    before = children()
     async with Engine.running(Launch(), lambda: starts.append(None)) as engine:
         first = engine.pid
         hit = [asyncio.create_task(shoot(engine, delayMs=9000)) for _ in range(2)]
@@ -48,29 +57,31 @@ async def test_a_killed_browser_costs_its_jobs_an_attempt_and_the_next_ones_noth
         await eventually(lambda: engine.ready)
         assert engine.pid != first
         assert len(starts) == 2
-    await eventually(lambda: children() <= before)
+    await eventually(lambda: not left())
 
 
-async def test_a_browser_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_browser_that_does_not_answer_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, left: Left
+) -> None:
     monkeypatch.setattr("worker.browser.engine._PROBE_SECONDS", 0.1)
     monkeypatch.setattr("worker.browser.running._PROBE_ANSWER_SECONDS", 0.5)
     monkeypatch.setattr("worker.browser.running._CLOSE_SECONDS", 0.5)
-    before = children()
     async with Engine.running(Launch()) as engine:
         first = engine.pid
         os.kill(first, signal.SIGSTOP)
         await eventually(lambda: engine.pid != first)
         assert isinstance(await shoot(engine), Done)
         await eventually(lambda: first not in children())
-    await eventually(lambda: children() <= before)
+    await eventually(lambda: not left())
 
 
-async def test_a_browser_that_answers_but_opens_no_page_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_browser_that_answers_but_opens_no_page_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, left: Left
+) -> None:
     monkeypatch.setattr("worker.browser.engine._PROBE_SECONDS", 0.1)
     monkeypatch.setattr("worker.browser.engine._PROBE_PAGE_SECONDS", 0.1)
     monkeypatch.setattr("worker.browser.running._PROBE_PAGE_SECONDS", 1.0)
     monkeypatch.setattr("worker.browser.running._CLOSE_SECONDS", 0.5)
-    before = children()
     async with Engine.running(Launch()) as engine:
         first = engine.pid
         for pid in children(first):
@@ -79,25 +90,23 @@ async def test_a_browser_that_answers_but_opens_no_page_is_replaced(monkeypatch:
         await eventually(lambda: engine.pid != first)
         assert isinstance(await shoot(engine), Done)
         await eventually(lambda: first not in children())
-    await eventually(lambda: children() <= before)
+    await eventually(lambda: not left())
 
 
-async def test_a_dead_driver_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dead_driver_is_replaced(monkeypatch: pytest.MonkeyPatch, left: Left) -> None:
     monkeypatch.setattr("worker.browser.engine._PROBE_SECONDS", 0.1)
     monkeypatch.setattr("worker.browser.running._PROBE_ANSWER_SECONDS", 0.5)
     monkeypatch.setattr("worker.browser.running._CLOSE_SECONDS", 0.5)
-    before = children()
     async with Engine.running(Launch()) as engine:
-        (driver,) = (pid for pid in children() - before if "run-driver" in command(pid))
+        (driver,) = _drivers(left())
         os.kill(driver, signal.SIGKILL)
         first = engine.pid
         await eventually(lambda: engine.pid != first)
         assert isinstance(await shoot(engine), Done)
-    await eventually(lambda: children() <= before)
+    await eventually(lambda: not left())
 
 
-async def test_an_old_browser_is_replaced_without_a_job_noticing() -> None:
-    before = children()
+async def test_an_old_browser_is_replaced_without_a_job_noticing(left: Left) -> None:
     starts: list[None] = []
     async with Engine.running(Launch(), lambda: starts.append(None), restart_jobs=3) as engine:
         first = engine.pid
@@ -111,7 +120,7 @@ async def test_an_old_browser_is_replaced_without_a_job_noticing() -> None:
         assert isinstance(await long, Done)
         await eventually(lambda: first not in children())
         assert len(starts) == 2
-    await eventually(lambda: children() <= before)
+    await eventually(lambda: not left())
 
 
 async def test_a_browser_that_takes_too_much_memory_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,18 +131,17 @@ async def test_a_browser_that_takes_too_much_memory_is_replaced(monkeypatch: pyt
         assert isinstance(await shoot(engine), Done)
 
 
-async def test_a_job_alone_has_a_browser_of_its_own() -> None:
-    before = children()
+async def test_a_job_alone_has_a_browser_of_its_own(left: Left) -> None:
     async with Engine.running(Launch()) as engine:
         async with engine.context(alone=True) as context:
             assert context.browser is not engine.browser
             assert engine.contexts == 0
-            assert len(_drivers(before)) == 2
-        await eventually(lambda: len(_drivers(before)) == 1)
+            assert len(_drivers(left())) == 2
+        await eventually(lambda: len(_drivers(left())) == 1)
 
 
-def _drivers(before: set[int]) -> list[int]:
-    return [pid for pid in children() - before if "run-driver" in command(pid)]
+def _drivers(started: set[int]) -> list[int]:
+    return [pid for pid in started if "run-driver" in command(pid)]
 
 
 async def test_a_way_around_the_proxy_is_no_way_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,13 +176,13 @@ async def test_a_job_that_is_cancelled_while_its_context_is_made_leaves_none() -
         assert engine.contexts == 0
 
 
-async def test_a_start_comes_to_its_end_though_all_who_asked_are_cancelled() -> None:
-    before, starts = children(), list[None]()
+async def test_a_start_comes_to_its_end_though_all_who_asked_are_cancelled(left: Left) -> None:
+    starts = list[None]()
     engine = Engine(Launch(), lambda: starts.append(None))
     try:
         for alone in (True, False):
             asked = asyncio.create_task(_enter(engine, alone=alone))
-            await eventually(lambda: bool(_drivers(before)))
+            await eventually(lambda: bool(_drivers(left())))
             asked.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asked
@@ -182,7 +190,7 @@ async def test_a_start_comes_to_its_end_though_all_who_asked_are_cancelled() -> 
         assert len(starts) == 2, "one for the job alone, and one that the next job found"
     finally:
         await engine.close()
-    await eventually(lambda: not _drivers(before))
+    await eventually(lambda: not left())
 
 
 async def _enter(engine: Engine, *, alone: bool) -> None:
@@ -190,12 +198,11 @@ async def _enter(engine: Engine, *, alone: bool) -> None:
         pass
 
 
-async def test_without_a_browser_the_error_says_what_to_do() -> None:
-    before = children()
+async def test_without_a_browser_the_error_says_what_to_do(left: Left) -> None:
     with pytest.raises(NoBrowser, match="BROWSER_EXECUTABLE"):
         async with Engine.running(Launch(executable="/bin/false")):
             pass
-    await eventually(lambda: not _drivers(before))
+    await eventually(lambda: not left())
     with pytest.raises(Fault, match="browser_unavailable"):
         async with Engine(Launch(executable="/bin/false")).context():
             pass
