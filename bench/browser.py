@@ -106,6 +106,10 @@ class Ratio:
         return f"{self.median:6.2f} ({self.low:.2f}–{self.high:.2f})"
 
 
+def heads(one: str, other: str) -> str:
+    return f"\n{'':28}{'slots':>6}{one:>9}{other:>9}{'ratio':>19}{'for the same CPU':>19}"
+
+
 def beside(one: Turns, other: Turns) -> str:
     rates, per_cpu = Ratio.of(one.rates, other.rates), Ratio.of(one.per_cpu, other.per_cpu)
     return f"{one.rate:9.1f}{other.rate:9.1f}{rates!s:>19}{per_cpu!s:>19}"
@@ -130,11 +134,10 @@ async def beside_the_plain_loop(origin: str, cases: Sequence[str]) -> None:
                 if name not in pixels:
                     pixels[name] = "-" if printed else difference(await one.picture(), await other.picture())
                 await take_turns({"ours": one, "plain": other, "clean": clean}, slots, turns)
-    for kind, title in (("plain", "plain/s"), ("clean", "clean/s")):
-        heads = f"{'slots':>6}{'ours/s':>9}{title:>9}{'ratio':>19}{'for the same CPU':>19}"
-        print(f"\n{'':28}{heads}   pixels differ by")
+    for way in ("plain", "clean"):
+        print(f"{heads('ours/s', f'{way}/s')}   pixels differ by")
         for (name, slots), turns in rows.items():
-            print(f"{name:28}{slots:6}{beside(turns['ours'], turns[kind])}   {pixels[name]}", flush=True)
+            print(f"{name:28}{slots:6}{beside(turns['ours'], turns[way])}   {pixels[name]}", flush=True)
 
 
 async def through_the_guard_and_past_it(origin: str) -> None:
@@ -150,15 +153,17 @@ async def through_the_guard_and_past_it(origin: str) -> None:
                     "past": ours(unguarded, origin + path, payload),
                 }
                 await take_turns(ways, PEER_SLOTS, turns, GUARD_ROUNDS)
-    print(f"\n{'':28}{'slots':>6}{'guarded':>9}{'past it':>9}{'ratio':>19}{'for the same CPU':>19}")
+    print(heads("guarded", "past it"))
     for name, turns in rows.items():
         print(f"{name:28}{PEER_SLOTS:6}{beside(turns['ours'], turns['past'])}", flush=True)
 
 
 async def beside_the_peers(origin: str) -> None:
     url = origin + "/text"
-    heads = f"{'slots':>6}{'ours/s':>9}{'theirs':>9}{'ratio':>19}"  # their browsers end, and nobody counts what those took
-    print(f"\n{'viewport png, beside':28}{heads}   pixels differ by")
+    # Their browsers end, and nobody counts what those took.
+    print(
+        f"\n{'viewport png, beside':28}{'slots':>6}{'ours/s':>9}{'theirs':>9}{'ratio':>19}   pixels differ by"
+    )
     async with Engine.running(Launch()) as engine, plain_context(Launch()) as context:
         with peers(url) as programs:
             ways: dict[str, Way] = {

@@ -127,9 +127,9 @@ def plain(context: BrowserContext, url: str, options: Mapping[str, Any]) -> Loop
     return Loop(shoot)
 
 
-def plain_and_clean(context: BrowserContext, url: str, options: Mapping[str, Any]) -> Loop:
+def plain_and_clean(shared: BrowserContext, url: str, options: Mapping[str, Any]) -> Loop:
     """The same in that browser, with a new context a job."""
-    browser = context.browser
+    browser = shared.browser
     assert browser is not None
 
     async def shoot() -> bytes:
