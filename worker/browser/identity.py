@@ -77,7 +77,8 @@ def of_page_error(error: PlaywrightError, options: PageOptions) -> Exception:
 async def emulate(page: Page, line: Line, options: PageOptions) -> None:
     if options.media == "print":
         await page.emulate_media(media="print")
-        # A line that is open when the page loads brings its own wish, which would be none, and is heard last.
+        # A line that is open when the page loads brings its own wish, which would be none, and is heard last;
+        # the driver brings its own with each later change of the colours.
         await line.send("Emulation.setEmulatedMedia", media="print")
 
 
