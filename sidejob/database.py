@@ -6,7 +6,7 @@ There is no SQL here: reads name a table and filters, writes name a transition o
 from collections.abc import Mapping
 
 from sidejob import config, secret_key, upstream
-from sidejob.errors import JSON, Refused, Unavailable, from_upstream
+from sidejob.errors import JSON, Refused, SidejobError, Unavailable, from_upstream
 
 Row = dict[str, JSON]
 LOST_RACES = ("40001", "40P01")  # serialization failure, deadlock: a second try mostly wins
@@ -36,8 +36,8 @@ class Database:
         """What a database function returns. repeatable: it only reads, or a key or lease guards it."""
         try:
             return self._send("POST", f"rpc/{transition}", body=arguments, repeatable=repeatable)
-        except Refused as refused:
-            if not (repeatable and refused.upstream in LOST_RACES):
+        except SidejobError as failure:
+            if not (repeatable and failure.upstream in LOST_RACES):
                 raise
             return self._send("POST", f"rpc/{transition}", body=arguments)
 

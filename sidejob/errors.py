@@ -63,6 +63,7 @@ CODES: Mapping[str, Meaning] = {
     "database_error": Meaning(502, "The database gave an answer that is not understood."),
     "storage_error": Meaning(502, "Storage gave an answer that is not understood."),
     "auth_unavailable": Meaning(503, "The token could not be checked just now. Try again."),
+    "database_busy": Meaning(503, "Somebody else wrote the same rows at the same time. Try again."),
     "database_unavailable": Meaning(503, "The database cannot be reached just now. Try again."),
     "storage_unavailable": Meaning(503, "Storage cannot be reached just now. Try again."),
     "schema_outdated": Meaning(503, "The database is older than this function: apply the migrations."),
@@ -90,8 +91,8 @@ UPSTREAM: Mapping[str, str] = {
     "42501": "forbidden",
     "PGRST116": "not_found",
     "23505": "conflict",
-    "40001": "conflict",
-    "40P01": "conflict",
+    "40001": "database_busy",
+    "40P01": "database_busy",
     "57014": "database_timeout",
     "PGRST202": "schema_outdated",
     "PGRST204": "schema_outdated",
@@ -150,9 +151,11 @@ class Refused(SidejobError):
 class Unavailable(SidejobError):
     """Nothing is wrong with the request: the same one may work later, see `Retry-After`."""
 
-    def __init__(self, code: str, message: str = "", *, cause: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str = "", *, cause: str | None = None, upstream: str = ""
+    ) -> None:
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if CODES[code].status == 503 else {}
-        super().__init__(code, message, headers=headers, cause=cause)
+        super().__init__(code, message, headers=headers, cause=cause, upstream=upstream)
 
 
 def from_upstream(status: int, body: object) -> SidejobError:
@@ -176,7 +179,7 @@ def from_upstream(status: int, body: object) -> SidejobError:
         else:
             code = "database_error"
     if CODES[code].status >= 500:
-        return Unavailable(code, cause=cause)
+        return Unavailable(code, cause=cause, upstream=upstream)
     ours = upstream.startswith("SJ")
     message, details = "", None
     if code in DETAILS and isinstance(fields.get("details"), str):

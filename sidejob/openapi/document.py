@@ -14,8 +14,8 @@ ANY_REQUEST = (
     "secret_key_in_browser", "rate_limited", "internal_error",
 )  # fmt: skip
 WITH_TOKEN = (
-    "missing_token", "invalid_token", "auth_unavailable", "database_unavailable", "schema_outdated",
-    "database_timeout", "database_error",
+    "missing_token", "invalid_token", "auth_unavailable", "database_busy", "database_unavailable",
+    "schema_outdated", "database_timeout", "database_error",
 )  # fmt: skip
 WITH_BODY = ("invalid_json", "unsupported_media_type", "invalid_body", "invalid_argument")
 

@@ -148,8 +148,9 @@ def test_a_lost_race_is_run_again_when_that_is_safe(project: Project) -> None:
     project.answers = [race, (200, {"job_id": "1", "status": "succeeded"})]
     assert DATABASE.call_for_row("finish_job", {}, repeatable=True)["status"] == "succeeded"
     project.answers = [race]
-    with pytest.raises(Refused, match="changed by somebody else"):
+    with pytest.raises(Unavailable) as unavailable:
         DATABASE.call("claim_one_job", {})
+    assert (unavailable.value.code, unavailable.value.headers["Retry-After"]) == ("database_busy", "2")
     assert len(project.seen) == 3
 
 
