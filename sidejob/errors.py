@@ -151,9 +151,7 @@ class Refused(SidejobError):
 class Unavailable(SidejobError):
     """Nothing is wrong with the request: the same one may work later, see `Retry-After`."""
 
-    def __init__(
-        self, code: str, message: str = "", *, cause: str | None = None, upstream: str = ""
-    ) -> None:
+    def __init__(self, code: str, message: str = "", *, cause: str | None = None, upstream: str = "") -> None:
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if CODES[code].status == 503 else {}
         super().__init__(code, message, headers=headers, cause=cause, upstream=upstream)
 

@@ -1,8 +1,8 @@
 """The one classification of failures: what a failed request to the project means for the same request.
 
-`later`: nothing is wrong with the request, and it may work when it is sent again. `never`: it will fail in the
-same way each time. `lost`: the lease that it was sent under is not the caller's any more, so that nothing of it
-may be written. Functions, worker and clients all ask here, because three lists had come to differ.
+`later`: nothing is wrong with the request, and it may work when it is sent again. `never`: it will fail in
+the same way each time. `lost`: the lease that it was sent under is not the caller's any more, so that nothing
+of it may be written. Functions, worker and clients all ask here, because three lists had come to differ.
 
 `later` allows a repetition; how often, the caller decides: an answer is an answer, and only silence may be
 repeated for as long as a lease lasts.
@@ -16,7 +16,7 @@ from sidejob.errors import CODES
 
 Verdict = Literal["later", "never", "lost"]
 
-# SQLSTATEs by class, the first two characters (PostgreSQL, appendix A). Classes that are not here are `never`.
+# SQLSTATEs by class, the first two characters (PostgreSQL, appendix A). A class not listed is `never`.
 _LATER_CLASSES = frozenset(
     {
         "00",  # no error at all: an answer that is not understood
@@ -41,8 +41,8 @@ _EXCEPTIONS: Mapping[str, Verdict] = {
     "SJ300": "lost",
     "PGRST300": "later",  # PostgREST has no secret to check tokens with
 }
-# PostgREST's groups (docs/references/errors.rst): 0 its connection, 2 its schema cache, which a migration makes
-# stale for a moment, X its own bugs. 1 (the request) and 3 (the token) fail in the same way each time.
+# PostgREST's groups (docs/references/errors.rst): 0 its connection, 2 its schema cache, which a migration
+# makes stale for a moment, X its own bugs. 1 (the request) and 3 (the token) fail in the same way each time.
 _LATER_POSTGREST = re.compile(r"PGRST[02X]")
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 _RAISED_STATUS = re.compile(r"PT([1-5][0-9]{2})")  # `raise … using errcode = 'PT409'` sets the HTTP status
@@ -53,8 +53,8 @@ _LATER_STATUSES = frozenset({408, 421, 423, 425, 429})
 def verdict(code: str | None, status: int | None = None) -> Verdict:
     """The verdict on a failed request.
 
-    code: the SQLSTATE, PostgREST's code, or the `code` of a function's error. status: of the HTTP answer, which
-    decides when the code says nothing. Both missing, or a status that is no failure, is an answer in an
+    code: the SQLSTATE, PostgREST's code, or the `code` of a function's error. status: of the HTTP answer,
+    which decides when the code says nothing. Both missing, or a status that is no failure, is an answer in an
     unexpected shape, such as a proxy's page of HTML: `later`.
     """
     code = code or ""
@@ -76,4 +76,5 @@ def verdict(code: str | None, status: int | None = None) -> Verdict:
 
 
 def _of_status(status: int | None) -> Verdict:
-    return "never" if status is not None and 400 <= status < 500 and status not in _LATER_STATUSES else "later"
+    refused = status is not None and 400 <= status < 500 and status not in _LATER_STATUSES
+    return "never" if refused else "later"
