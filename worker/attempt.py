@@ -181,10 +181,9 @@ class Attempt:
         match outcome:
             case Done():
                 return await self._store_and_deliver(outcome)
-            case RetryLater(error, at, after, files):
+            case RetryLater(error, after, files):
                 await self._keep_evidence(files)
-                if after is not None:
-                    at = datetime.now(UTC) + after
+                at = None if after is None else datetime.now(UTC) + after
                 log.warning("failed: %s", error.message, extra=lines.fields(code=error.code))
                 await self._deliver(Report(ok=False, error=error.as_json(), retry_at=at))
                 return "failed"
@@ -193,8 +192,10 @@ class Attempt:
                 log.warning("failed for good: %s", error.message, extra=lines.fields(code=error.code))
                 await self._deliver(Report(ok=False, error=error.as_json(), give_up=True))
                 return "failed"
-            case Postpone(at, reason):
-                return await self._release(reason, at)
+            case Postpone(after, reason, checkpoint):
+                if checkpoint is not None:
+                    await self._keep_checkpoint(checkpoint)
+                return await self._release(reason, datetime.now(UTC) + after)
 
     async def _store_and_deliver(self, done: Done) -> str:
         job, began = self.claim.job, time.monotonic()
@@ -262,6 +263,16 @@ class Attempt:
                 except Unreachable as error:
                     log.warning("the result is not delivered yet: %s", error)
             await asyncio.sleep(pause)
+
+    async def _keep_checkpoint(self, checkpoint: Any) -> None:
+        """Before the job is handed back. Whatever becomes of it, the job is handed back all the same. Raises
+        LeaseLost."""
+        try:
+            await persistently(lambda: self._shop.project.progress(self.claim, None, checkpoint))
+        except LeaseLost:
+            raise
+        except ProjectError as error:
+            log.warning("the checkpoint was not kept: %s", error)
 
     async def _release(self, reason: str, run_at: datetime | None = None) -> str:
         try:

@@ -92,21 +92,22 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """A failed attempt. `at` or `after` say when to try again; neither: the queue's own backoff decides.
-    `files` show why it failed."""
+    """A failed attempt. `after` says how long to wait before the next one; without it the queue's own backoff
+    decides. `files` show why it failed."""
 
     error: Error
-    at: datetime | None = None
     after: timedelta | None = None
     files: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Postpone:
-    """None of the job's fault: handed back until `at`; costs no attempt."""
+    """Hands the job back, to be claimed again `after` a while: nothing was wrong with it, so this costs no
+    attempt. `checkpoint`, when given, is what the next attempt finds as `job.checkpoint`."""
 
-    at: datetime
+    after: timedelta
     reason: str
+    checkpoint: Any = None
 
 
 @dataclass(frozen=True, slots=True)

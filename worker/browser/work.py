@@ -100,7 +100,7 @@ class BrowserWork(Generic[Options]):
         if isinstance(outcome, GiveUp):
             return GiveUp(outcome.error, trace.files)
         if isinstance(outcome, RetryLater):
-            return RetryLater(outcome.error, outcome.at, outcome.after, trace.files)
+            return RetryLater(outcome.error, outcome.after, trace.files)
         return outcome
 
     def _fallback(self, job: Job, fault: Fault, trace: Trace) -> Done:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from worker.handlers import Error, GiveUp, Outcome, Postpone, RetryLater, Verdict
@@ -69,7 +69,7 @@ class RateLimited(Exception):
     def outcome(self) -> Postpone:
         # Jobs that were sent away together must not come back together.
         pause = timedelta(seconds=self.seconds + random.uniform(0, min(60.0, self.seconds / 10)))
-        return Postpone(datetime.now(UTC) + pause, f"figma_rate_limited: {self}")
+        return Postpone(pause, f"figma_rate_limited: {self}")
 
 
 def invalid(path: str, reason: str) -> Fault:
