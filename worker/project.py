@@ -166,10 +166,10 @@ class Project:
             lambda: table.insert([{**row, **own} for row in rows], returning=ReturnMethod.minimal)
         )
 
-    async def tend(self) -> Mapping[str, Any]:
-        """Looks after the queue: expired leases, schedules, what is too old. What was done, as `tend_queue`
-        tells it."""
-        return dict(_one(await self._rpc("tend_queue")))
+    async def tend(self, call: str) -> int:
+        """One call of the queue's upkeep, `release_expired_leases` for example. Returns how much there was to
+        do; `begin_object_sweep` answers 1 when the stored files are to be swept."""
+        return int(_one(await self._rpc(call)))
 
     async def sweep_artifacts(self) -> int:
         """Has the stored files removed that nobody needs; returns how many. Raises NoFunctions."""

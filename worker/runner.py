@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 30.0  # between looks at a queue that does not answer
 _STALLED_SECONDS = 120.0  # a claim loop that did not turn for so long is ill
 _SECOND_LOOK_SECONDS = 0.25  # after a wake-up: the database sends one in 100 ms, however many jobs come
+_UPKEEP = ("release_expired_leases", "settle_dependencies", "run_schedules")  # every SWEEP_SECONDS
+_CLEANING = ("remove_old_jobs", "remove_leftovers")
+_CLEANING_SECONDS = 60.0
+_MAX_UPKEEP_CALLS = 10  # of one kind in a row, while there is something to do
 _LAST_WORD_SECONDS = 3.0  # for the final heartbeat and for handing jobs back after a second signal
 
 
@@ -54,6 +58,8 @@ class Runner:
         self._answering = False
         self._turned = time.monotonic()
         self._sweep_at = 0.0
+        self._clean_at = 0.0
+        self._tending: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -68,7 +74,7 @@ class Runner:
             await self._claim_until_draining()
             await self._finish_or_hand_back()
         finally:
-            ending = [*beating, *filter(None, [self._sweeping])]
+            ending = [*beating, *filter(None, [self._sweeping, self._tending])]
             for task in ending:
                 task.cancel()
             await asyncio.wait(ending, timeout=_LAST_WORD_SECONDS)
@@ -241,15 +247,45 @@ class Runner:
         self._answering = answering
 
     async def _tend(self) -> None:
-        if time.monotonic() < self._sweep_at:
+        """Looks after the queue from time to time, beside the claims: a large backlog delays none of them."""
+        if time.monotonic() < self._sweep_at or (self._tending is not None and not self._tending.done()):
             return
         self._sweep_at = time.monotonic() + self._settings.sweep_seconds * random.uniform(0.75, 1.25)
-        done = await self._project.tend()
-        if released := done["released"]:
-            self._metrics.add("swept_leases_total", released)
-            log.info("put expired leases back", extra={"fields": {"count": released}})
-        if done["sweep_objects"] and (self._sweeping is None or self._sweeping.done()):
+        self._tending = asyncio.create_task(self._tend_one_by_one())
+
+    async def _tend_one_by_one(self) -> None:
+        """Each call is a transaction of its own, and one that fails does not stop those that follow."""
+        for call in _UPKEEP:
+            await self._tend_fully(call)
+        if time.monotonic() < self._clean_at:
+            return
+        self._clean_at = time.monotonic() + _CLEANING_SECONDS
+        for call in _CLEANING:
+            await self._tend_fully(call)
+        due = await self._tend_once("begin_object_sweep")
+        if due and (self._sweeping is None or self._sweeping.done()):
             self._sweeping = asyncio.create_task(self._sweep_artifacts())
+
+    async def _tend_fully(self, call: str) -> None:
+        """Repeats a call that found something to do, since each does a bounded part of it."""
+        total = 0
+        for _ in range(_MAX_UPKEEP_CALLS):
+            done = await self._tend_once(call)
+            total += done
+            if not done or self._draining.is_set():
+                break
+        if total and call == "release_expired_leases":
+            self._metrics.add("swept_leases_total", total)
+            log.info("put expired leases back", extra={"fields": {"count": total}})
+
+    async def _tend_once(self, call: str) -> int:
+        try:
+            return await self._project.tend(call)
+        except ProjectError as error:
+            log.warning("%s failed (it is called again): %s", call, error)
+        except Exception:
+            log.exception("%s met a bug", call)
+        return 0
 
     async def _sweep_artifacts(self) -> None:
         try:

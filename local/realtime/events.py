@@ -42,20 +42,24 @@ class Event:
         }
 
     @cached_property
-    def old(self) -> Texts:
-        """What clients are told of the old row: its identity, or all of it with a full one."""
+    def identity(self) -> Texts:
+        """The old row as the stream has it: its identity, or all of it with a full one."""
         change = self.change
         if change.relation.full_identity:
-            row = self._texts(change.old)
-            hidden = change.kind == "DELETE" and self.table.secured
-            return {name: row[name] for name in row if not hidden or name in self.table.key}
+            return self._texts(change.old)
         row = self._texts(change.old) or self.new  # an identity that did not change is not sent again
         return {column.name: row[column.name] for column in change.relation.columns if column.identity}
+
+    @cached_property
+    def old(self) -> Texts:
+        """What clients are told of the old row: of a deleted one no more than its key, where policies rule."""
+        hidden = self._gone and self.table.secured
+        return {name: text for name, text in self.identity.items() if not hidden or name in self.table.key}
 
     @property
     def filtered(self) -> Texts:
         """The values that filters look at."""
-        return self._texts(self.change.old) if self._is_full_delete else self.old if self._gone else self.new
+        return self.identity if self._gone else self.new
 
     @property
     def checked(self) -> bool:
@@ -113,10 +117,6 @@ class Event:
     @property
     def _gone(self) -> bool:
         return self.change.kind == "DELETE"
-
-    @property
-    def _is_full_delete(self) -> bool:
-        return self._gone and self.change.relation.full_identity
 
     @property
     def _names(self) -> list[str]:

@@ -26,8 +26,8 @@ grant select on public.worker_heartbeats_v2 to authenticated, service_role;
 create policy "members see their workspaces' workers" on public.worker_heartbeats_v2 for select to authenticated
   using (workspace_id in (select sidejob.my_workspaces()));
 
--- "I am alive." A worker of several workspaces shows up in his default one, else in the oldest. cancelled: jobs that were taken from
--- this process in the last ten minutes, the longest time of a lease, by somebody who cancelled them.
+-- "I am alive." A worker of several workspaces shows up in his default one, else in the oldest. cancelled: jobs of any of its workspaces
+-- that were taken from this process in the last ten minutes, the longest time of a lease, by somebody who cancelled them.
 create function public.worker_heartbeat(
   agent_id text, executor_id text default 'default', status text default 'idle', running int default 0,
   capacity int default 1, version text default null, metrics jsonb default '{}',
@@ -58,7 +58,9 @@ begin
   end if;
   worker_heartbeat.cancelled := array(
     select c.job_id from sidejob.cancellations c
-     where c.worker_id = membership.worker_id and (c.agent_id is null or c.agent_id = worker_heartbeat.agent_id)
+     where c.worker_id = any (array(  -- it has a name in each of its workspaces
+             select m.worker_id from public.workspace_members m where m.user_id = auth.uid() and m.role = 'worker'))
+       and (c.agent_id is null or c.agent_id = worker_heartbeat.agent_id)
        and c.cancelled_at > worker_heartbeat.ts - interval '10 minutes' order by c.cancelled_at);
 end $$;
 

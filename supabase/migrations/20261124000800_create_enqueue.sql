@@ -147,8 +147,9 @@ begin
 
   select * into write_job.job_id, write_job.queued, write_job.status from sidejob.write_jobs(home, array[request]);
   if write_job.queued and cardinality(request.depends_on) > 0 then
-    insert into public.job_dependencies (job_id, parent_id, workspace_id, on_parent_failure)
-    select distinct write_job.job_id, parent, home, coalesce(request.on_parent_failure, 'cancel') from unnest(request.depends_on) as parent;
+    insert into public.job_dependencies (job_id, parent_id, workspace_id, on_parent_failure, settled)
+    select write_job.job_id, j.id, home, coalesce(request.on_parent_failure, 'cancel'), j.finished_at is not null
+      from public.jobs j where j.id = any (request.depends_on);
     if parents.lost is not null and request.on_parent_failure is distinct from 'run' then
       write_job.status := 'cancelled';
       update public.jobs j set status = 'cancelled', finished_at = clock_timestamp(), updated_at = clock_timestamp(), last_event = 'job.cancelled',
@@ -224,6 +225,9 @@ begin
     return query select * from sidejob.write_jobs(home, requests);
     return;
   end if;
+  perform from public.jobs j  -- in order for all of the list, so that two lists cannot wait for each other
+    where j.workspace_id = home and j.id = any (array(select parent from unnest(requests) as r, unnest(r.depends_on) as parent))
+    order by j.id for update;
   foreach request in array requests loop
     return query select * from sidejob.write_job(home, request);
   end loop;

@@ -77,11 +77,14 @@ language sql stable set search_path = '' as $$
     from counted c group by c.workspace_id, c.executor_id, c.type order by c.workspace_id, c.executor_id, c.type
 $$;
 
--- How long the oldest transaction of the server has kept its view of the data. Rows that were dead since then cannot be cleaned away,
--- and each claim walks over them: above a minute somebody should end it. Null when it cannot be seen.
+-- How long the oldest transaction of the server that holds a snapshot or has written has been open, idle or not; prepared ones count.
+-- Rows that were dead since then cannot be cleaned away, and each claim walks over them: above a minute somebody should end it.
+-- Null when it cannot be seen.
 create function sidejob.oldest_transaction_seconds() returns int
 language sql stable security definer set search_path = '' as $$
-  select extract(epoch from clock_timestamp() - min(a.xact_start))::int from pg_stat_activity a where a.backend_xmin is not null
+  select extract(epoch from clock_timestamp() - least(
+    (select min(a.xact_start) from pg_stat_activity a where a.backend_xmin is not null or a.backend_xid is not null),
+    (select min(p.prepared) from pg_prepared_xacts p)))::int
 $$;
 
 -- Counts of the caller's jobs: all that are open, and those that ended in the last 24 hours. Times and throughput are those of the last

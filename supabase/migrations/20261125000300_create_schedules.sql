@@ -298,7 +298,7 @@ create table public.schedules (
   constraint missed_is_known check (missed in ('skip', 'run_once', 'run_all')),
   constraint disabled_reason_when_disabled check (not enabled or disabled_reason is null)
 );
-create index schedules_due on public.schedules (next_run_at, id) where enabled;  -- whose slot has come?
+create index schedules_due on public.schedules (workspace_id, next_run_at, id) where enabled;  -- whose slot has come?
 
 alter table public.schedules enable row level security;
 revoke all on public.schedules from public, anon, authenticated, service_role;
@@ -367,73 +367,125 @@ begin
   return slots;
 end $$;
 
--- Makes a job of each slot that has come, at most max_runs, and returns how many it made. A worker does so for his own
--- workspaces, the server for all. Callers may overlap: a schedule is in one hand at a time, and the job's idempotency key
--- `cron:<schedule id>:<slot in UTC>` holds for ever. A schedule that fails notes last_error and does not stop the others; one
--- whose creator may no longer enqueue is disabled. Raises SJ100, SJ201.
-create function public.run_schedules(max_runs int default 100) returns int
-language plpgsql security definer set search_path = '' as $$
+-- Makes a job of each slot of this schedule that has come, at most `wanted`, and returns how many it made. The caller has locked
+-- it. Null when it failed: it notes last_error, and nothing else has changed. One whose creator may no longer enqueue is disabled.
+create function sidejob.make_due_jobs(schedule public.schedules, ts timestamptz, wanted int) returns int
+language plpgsql set search_path = '' as $$
 declare
-  ts timestamptz := clock_timestamp();
-  schedule public.schedules;
   slots timestamptz[];
   slot timestamptz;
   job_id uuid;
   upcoming timestamptz;
   made int := 0;
-  made_here int;
+begin
+  if schedule.created_by is not null and not exists (
+    select from public.workspace_members m
+     where m.user_id = schedule.created_by and m.workspace_id = schedule.workspace_id and m.role in ('member', 'owner'))
+  then
+    update public.schedules s set enabled = false,
+           disabled_reason = 'its creator is no longer a member or owner of the workspace; an owner who enables it takes it over'
+     where s.id = schedule.id;
+    return 0;
+  end if;
+  begin
+    slots := sidejob.slots_to_run(schedule, ts);
+    upcoming := coalesce(slots[wanted + 1], sidejob.cron_next(schedule.cron, schedule.timezone, ts));
+    foreach slot in array slots[:wanted] loop
+      insert into public.jobs (workspace_id, type, payload, executor_id, priority, max_attempts, idempotency_key, created_by)
+      values (schedule.workspace_id, schedule.type, schedule.payload, schedule.executor_id, schedule.priority, schedule.max_attempts,
+        'cron:' || schedule.id || ':' || to_char(slot at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), schedule.created_by)
+      on conflict do nothing
+      returning id into job_id;
+      if found then
+        made := made + 1;
+        schedule.last_run_at := slot;
+        schedule.last_job_id := job_id;
+      end if;
+    end loop;
+    update public.schedules s set next_run_at = upcoming, last_run_at = schedule.last_run_at, last_job_id = schedule.last_job_id, last_error = null
+     where s.id = schedule.id;
+    return made;
+  exception when others then
+    update public.schedules s set last_error = left(sqlerrm, 1000)
+     where s.id = schedule.id and s.last_error is distinct from left(sqlerrm, 1000);
+    return null;
+  end;
+end $$;
+
+-- Makes a job of each slot that has come, at most max_runs, and returns how many it made. A worker does so for his own
+-- workspaces, the server for all; one schedule of each workspace after the other, so that none waits behind the thousands of another.
+-- Callers may overlap: a schedule is in one hand at a time, and the job's idempotency key
+-- `cron:<schedule id>:<slot in UTC>` holds for ever. Those that failed before come after those that did not, some of them at random, so that
+-- they stand in nobody's way. Raises SJ100, SJ201.
+create function public.run_schedules(max_runs int default 100) returns int
+language plpgsql security definer set search_path = '' as $$
+declare
+  ends timestamptz := sidejob.upkeep_ends();
+  ts timestamptz := clock_timestamp();
+  homes uuid[];
+  home uuid;
+  turn uuid[];     -- workspaces that may have more healthy schedules that are due
+  more uuid[];
+  tried uuid[] := '{}';
+  failing uuid;
+  schedule public.schedules;
+  looked int := 0;
+  got int;
+  made int := 0;
 begin
   if max_runs is null or max_runs not between 1 and 1000 then
     perform sidejob.refuse('SJ100', 'max_runs: must be 1 to 1000', 'Call again while the answer equals max_runs.');
   end if;
-  if not sidejob.caller_is_server() and not exists (select sidejob.workspaces_as('worker')) then
-    perform sidejob.refuse('SJ201', 'only a worker or the secret key runs schedules', 'Sign in as a user whose workspace role is worker.');
+  if sidejob.caller_is_server() then
+    with recursive planned as (  -- the workspaces in the index, without reading all of it
+      (select s.workspace_id from public.schedules s where s.enabled order by s.workspace_id limit 1)
+      union all
+      select (select s.workspace_id from public.schedules s where s.enabled and s.workspace_id > p.workspace_id order by s.workspace_id limit 1)
+        from planned p where p.workspace_id is not null)
+    select array_agg(p.workspace_id order by random()) into homes from planned p where p.workspace_id is not null;
+  else
+    homes := array(select sidejob.tended_workspaces() order by random());
   end if;
-  for schedule in  -- no limit: those that fail must not stand in the way of those that do not
-    select s.* from public.schedules s
-     where s.enabled and s.next_run_at <= ts
-       and (sidejob.caller_is_server() or s.workspace_id in (select sidejob.workspaces_as('worker')))
-     order by s.next_run_at, s.id for update skip locked
+  turn := homes;
+  while cardinality(turn) > 0 loop
+    more := '{}';
+    foreach home in array turn loop
+      exit when made >= max_runs or (looked > 0 and clock_timestamp() > ends);
+      select s.* into schedule from public.schedules s
+       where s.workspace_id = home and s.enabled and s.next_run_at <= ts and s.last_error is null
+       order by s.next_run_at, s.id limit 1 for update skip locked;
+      continue when not found;
+      looked := looked + 1;
+      more := more || home;
+      got := sidejob.make_due_jobs(schedule, ts, max_runs - made);
+      made := made + coalesce(got, 0);
+      if got is null then
+        tried := tried || schedule.id;
+      end if;
+    end loop;
+    exit when made >= max_runs or clock_timestamp() > ends;
+    turn := more;
+  end loop;
+  for failing in
+    select f.id from unnest(homes) as of_home (id)
+     cross join lateral (
+       select s.id from public.schedules s
+        where s.workspace_id = of_home.id and s.enabled and s.next_run_at <= ts and s.last_error is not null and s.id <> all (tried)
+        order by random() limit 20) as f
+     order by random() limit 200
   loop
-    exit when made = max_runs;
-    if schedule.created_by is not null and not exists (
-      select from public.workspace_members m
-       where m.user_id = schedule.created_by and m.workspace_id = schedule.workspace_id and m.role in ('member', 'owner'))
-    then
-      update public.schedules s set enabled = false,
-             disabled_reason = 'its creator is no longer a member or owner of the workspace; an owner who enables it takes it over'
-       where s.id = schedule.id;
-      continue;
+    exit when made >= max_runs or (looked > 0 and clock_timestamp() > ends);
+    looked := looked + 1;
+    select s.* into schedule from public.schedules s where s.id = failing and s.enabled and s.next_run_at <= ts for update skip locked;
+    if found then
+      made := made + coalesce(sidejob.make_due_jobs(schedule, ts, max_runs - made), 0);
     end if;
-    begin
-      made_here := 0;
-      slots := sidejob.slots_to_run(schedule, ts);
-      upcoming := coalesce(slots[max_runs - made + 1], sidejob.cron_next(schedule.cron, schedule.timezone, ts));
-      foreach slot in array slots[:max_runs - made] loop
-        insert into public.jobs (workspace_id, type, payload, executor_id, priority, max_attempts, idempotency_key, created_by)
-        values (schedule.workspace_id, schedule.type, schedule.payload, schedule.executor_id, schedule.priority, schedule.max_attempts,
-          'cron:' || schedule.id || ':' || to_char(slot at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), schedule.created_by)
-        on conflict do nothing
-        returning id into job_id;
-        if found then
-          made_here := made_here + 1;
-          schedule.last_run_at := slot;
-          schedule.last_job_id := job_id;
-        end if;
-      end loop;
-      update public.schedules s set next_run_at = upcoming, last_run_at = schedule.last_run_at, last_job_id = schedule.last_job_id, last_error = null
-       where s.id = schedule.id;
-      made := made + made_here;
-    exception when others then
-      update public.schedules s set last_error = left(sqlerrm, 1000)
-       where s.id = schedule.id and s.last_error is distinct from left(sqlerrm, 1000);
-    end;
   end loop;
   return made;
 end $$;
 
 revoke execute on function sidejob.read_cron_field, sidejob.read_cron, sidejob.require_time_zone, sidejob.next_on_the_wall, sidejob.clock_change,
-  sidejob.next_slot, sidejob.cron_next, sidejob.first_slots, sidejob.last_slots, sidejob.slots_to_run from public;
+  sidejob.next_slot, sidejob.cron_next, sidejob.first_slots, sidejob.last_slots, sidejob.slots_to_run, sidejob.make_due_jobs from public;
 -- A schedule is admitted in its writer's own name.
 grant execute on function sidejob.read_cron_field, sidejob.read_cron, sidejob.require_time_zone, sidejob.next_on_the_wall, sidejob.clock_change,
   sidejob.next_slot, sidejob.cron_next to authenticated, service_role;

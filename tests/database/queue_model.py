@@ -15,6 +15,7 @@ AGEING = timedelta(minutes=1)
 LEASE_EXPIRED = {"code": "lease_expired", "message": "The worker was not heard of before its lease ended."}
 
 Window = tuple[timedelta, timedelta]
+FREE_HAND_BACKS = 10
 AT_ONCE: Window = (timedelta(0), timedelta(0))
 
 
@@ -166,6 +167,9 @@ class Model:
         job.released += 1
         job.started = False
         job.due = due
+        if job.released > FREE_HAND_BACKS:
+            full = timedelta(seconds=min(600, 5 * 2 ** (job.released - FREE_HAND_BACKS - 1)))
+            job.due = (full / 2, full if isinstance(due, tuple) else timedelta(days=366))
         job.end_lease(forget=False)
         job.move("queued", "released")
         return job.status

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
 
@@ -176,6 +177,118 @@ def test_they_do_not_deadlock_for_a_long_time(
             f"\ntransitions at once: {dict(run.done)}, refused {dict(run.refused)}, deadlocks {deadlocks()}"
         )
     judge(run, deadlocks)
+
+
+def families(workspace: Workspace, sign_in: Callable[[str | None], Caller], seconds: float) -> Together:
+    """Parents and children of few jobs, whose ids say nothing of who came first: lists that wait for several of them, reports
+    that end several, cancels, and all of the upkeep."""
+    held: list[Row] = []
+    lock = threading.Lock()
+
+    def enqueuer() -> Callable[[], object]:
+        caller = sign_in(workspace.member.user_id)
+
+        def step() -> None:
+            rows = caller.rows(
+                "select id from public.jobs where status in ('queued', 'assigned') order by random() limit 6"
+            )
+            known = [str(row["id"]) for row in rows]
+            jobs: list[Row] = [
+                {
+                    "type": "test.job",
+                    "job_id": str(uuid.uuid4()),
+                    "depends_on": known[n : n + 3],
+                    "on_parent_failure": how,
+                }
+                for n, how in enumerate(("run", "cancel", "run", "cancel"))
+            ]
+            caller.rpc("enqueue_jobs", jobs=[*jobs, *[{"type": "test.job", "job_id": str(uuid.uuid4())}] * 2])
+
+        return step
+
+    def finisher() -> Callable[[], object]:
+        caller = sign_in(workspace.worker.user_id)
+
+        def step() -> None:
+            with lock:
+                held.extend(caller.rpc("claim_jobs", max_jobs=10))
+                part, held[:] = held[:6], held[6:]
+            if part:
+                reports = [
+                    {**lease(job), "job_id": str(job["id"]), "ok": n % 3 > 0, "give_up": True}
+                    for n, job in enumerate(part)
+                ]
+                caller.rpc("finish_jobs", reports=reports)
+
+        return step
+
+    def canceller() -> Callable[[], object]:
+        caller = sign_in(workspace.member.user_id)
+
+        def step() -> None:
+            for job in caller.rows(
+                "select id from public.jobs where finished_at is null order by random() limit 2"
+            ):
+                caller.call("cancel_job", job_id=job["id"])
+
+        return step
+
+    def keeper(server: bool) -> Callable[[], object]:
+        caller = sign_in(None if server else workspace.worker2.user_id)
+        if server:
+            caller.session.execute("reset role")
+
+        def step() -> None:
+            for call in (
+                "settle_dependencies",
+                "release_expired_leases",
+                "remove_old_jobs",
+                "run_schedules",
+                "remove_leftovers",
+            ):
+                caller.rpc(call)
+            if server:
+                caller.run(
+                    "update public.jobs set finished_at = now() - interval '1 year' where id in (select id from public.jobs"
+                    " where workspace_id = %s and finished_at > now() - interval '1 day' order by random() limit 5 for update skip locked)",
+                    workspace.id,
+                )
+
+        return step
+
+    run = Together(seconds)
+    run.run(
+        [
+            ("enqueue", enqueuer()),
+            ("enqueue", enqueuer()),
+            ("finish", finisher()),
+            ("finish", finisher()),
+            ("cancel", canceller()),
+            ("keep", keeper(server=False)),
+            ("keep", keeper(server=True)),
+        ]
+    )
+    return run
+
+
+def test_families_do_not_deadlock_and_nobody_waits_for_ever_or_runs_early(
+    workspace: Workspace, sign_in: Callable[[str | None], Caller], deadlocks: Callable[[], int]
+) -> None:
+    run = families(workspace, sign_in, SECONDS)
+    assert deadlocks() == 0
+    # A parent may end, and be removed, between the asking for it and the waiting for it.
+    assert set(run.refused) <= LEGAL | {"SJ200"}, run.refused
+    assert all(run.done[name] > 0 for name in ("enqueue", "finish", "cancel", "keep")), run.done
+    while workspace.worker.call("settle_dependencies")["settle_dependencies"]:
+        pass
+    wrong = workspace.server.rows(
+        "select j.id, j.blocked_by, count(p.id) filter (where p.finished_at is null) as open from public.jobs j"
+        " left join public.job_dependencies d on d.job_id = j.id left join public.jobs p on p.id = d.parent_id"
+        " where j.workspace_id = %s and j.status = 'queued' group by j.id"
+        " having j.blocked_by <> count(p.id) filter (where p.finished_at is null)",
+        workspace.id,
+    )
+    assert wrong == []
 
 
 def test_a_deadlock_would_be_seen(

@@ -1,6 +1,8 @@
 """Who may hear and speak on which topic, asked the way Realtime asks; and what the database itself says there."""
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psycopg
@@ -117,6 +119,48 @@ def test_a_row_of_another_topic_cannot_be_slipped_in(workspace: Workspace) -> No
             workspace.server.run(
                 "insert into realtime.messages (topic, extension) values (%s, 'broadcast')", f"jobs:{job_id}"
             )
+
+
+@contextmanager
+def open_policy(workspace: Workspace) -> Iterator[None]:
+    """A policy that the project's own user might have written for topics of the project's own."""
+    workspace.server.run(
+        "create policy everybody on realtime.messages for all to public using (true) with check (true)"
+    )
+    try:
+        yield
+    finally:
+        workspace.server.run("drop policy everybody on realtime.messages")
+
+
+@pytest.mark.parametrize("generous", [False, True])
+def test_a_row_of_another_topic_is_not_read_along(
+    workspace: Workspace, other_workspace: Workspace, generous: bool
+) -> None:
+    """Who may listen to one topic sees rows of that topic, and none of another of ours."""
+    mine, foreign = f"jobs:{workspace.enqueue()}", f"jobs:{other_workspace.enqueue()}"
+    read = "select topic from realtime.messages where topic = any(%s) group by topic order by topic"
+    with open_policy(workspace) if generous else nullcontext():
+        for joined, seen in ((mine, [mine]), (foreign, []), ("a-topic-of-their-own", []), ("", [])):
+            with workspace.server.session.transaction(force_rollback=True):
+                become(workspace.server, workspace.member, joined)
+                rows = workspace.server.rows(read, [mine, foreign])
+                assert [row["topic"] for row in rows] == seen, joined
+
+
+def test_rows_of_the_projects_own_topics_are_the_projects_own_affair(workspace: Workspace) -> None:
+    """Whatever realtime.topic() says: it stays set after a broadcast of ours in the same transaction."""
+    job_id, topic = workspace.enqueue(), f"their-own-{uuid.uuid4()}"
+    with open_policy(workspace):
+        for joined in ("", topic, f"jobs:{job_id}", "system:events"):
+            for caller in (workspace.member, workspace.stranger):
+                with workspace.server.session.transaction(force_rollback=True):
+                    become(workspace.server, caller, joined)
+                    workspace.server.run(
+                        "insert into realtime.messages (topic, extension) values (%s, 'broadcast')", topic
+                    )
+                    found = workspace.server.rows("select from realtime.messages where topic = %s", topic)
+                    assert len(found) == 1, joined
 
 
 def said(workspace: Workspace, topic: str) -> list[dict[str, Any]]:

@@ -305,7 +305,7 @@ def test_a_worker_sweeps_his_own_workspace_alone(stack: Stack) -> None:
         "update public.jobs set lease_until = now() - interval '1 hour' where id = %s", [scene.held]
     )
     foreign = actor(stack, "foreign")
-    for sweep in ("release_expired_leases", "tend_queue", "remove_old_jobs"):
+    for sweep in ("release_expired_leases", "settle_dependencies", "tend_queue", "remove_old_jobs"):
         assert foreign.rest("POST", f"rpc/{sweep}", {}).is_success
     done(foreign.post("leases-release", {}))
     (job,) = stack.sql.execute("select status from public.jobs where id = %s", [scene.held]).fetchall()

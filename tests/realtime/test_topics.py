@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,38 @@ def test_a_new_job_is_announced_to_the_workers_of_its_executor(
     assert heard["event"] == "task.assign"
     told = {"jobId": job_id, "type": "browser.screenshot", "payload": {"url": "https://supabase.com"}}
     assert {name: heard["payload"][name] for name in told} == told
+
+
+def test_a_removed_jobs_events_tell_a_stranger_nothing_of_the_job(
+    realtime: Realtime, stack: Stack, member: Person, worker: Person, stranger: Person, executor: str
+) -> None:
+    """Realtime asks no policy about a deleted row, so the row's identity must not say whose it was."""
+    all_changes = {"event": "*", "schema": "public", "table": "job_events"}
+    sockets = [realtime.socket() for _ in range(2)]
+    for socket, person in zip(sockets, (stranger, member), strict=True):
+        socket.joined(f"db-{uuid.uuid4()}", person.token, postgres_changes=[all_changes])
+    job_id = assign(member, executor)
+    live_through(worker, executor)
+
+    def own(change: dict[str, Any]) -> bool:
+        return bool(change.get("record", {}).get("job_id") == job_id)
+
+    heard: list[dict[str, Any]] = []
+    while len(list(filter(own, heard))) < len(LIFE):
+        heard.append(sockets[1].event("postgres_changes")["data"])
+    assert [change["record"]["event_type"] for change in filter(own, heard)] == [
+        f"job.{name}" for name in LIFE
+    ]
+    stack.sql.execute(
+        "update public.jobs set finished_at = now() - interval '400 days' where id = %s", [job_id]
+    )
+    while stack.count("public.jobs", id=job_id):
+        done(worker.rest("POST", "rpc/remove_old_jobs", {}))
+    while len([change for change in heard if change["type"] == "DELETE"]) < len(LIFE):
+        heard.append(sockets[1].event("postgres_changes")["data"])
+    told = [*sockets[0].silent(), *[change for change in heard if change["type"] == "DELETE"]]
+    texts = [str(one if isinstance(one, dict) else one.payload) for one in told]
+    assert [text for text in texts if job_id in text or stack.env["DEMO_WORKSPACE_ID"] in text] == []
 
 
 def test_the_server_announces_on_system_events_and_on_the_older_names(
