@@ -19,7 +19,9 @@ JOBS = int(os.environ.get("BENCH_SCALING_JOBS", "2000"))
 CONCURRENCY = 4  # of the calls whose price is asked for
 LOOK = "select * from public.claim_jobs(executor_id => 'bench-empty', max_jobs => 3)"
 BEAT = "select * from public.worker_heartbeat(agent_id => %s, executor_id => 'bench')"
-TEND = "select * from public.tend_queue()"
+TEND = (  # what a worker asks every SWEEP_SECONDS, in one round trip here
+    "select public.release_expired_leases(), public.settle_dependencies(), public.run_schedules()"
+)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Event:
 
     @cached_property
     def old(self) -> Texts:
-        """What clients are told of the old row: of a deleted one no more than its key, where policies rule."""
+        """What clients are told of the old row: no more of a deleted one than its key, if RLS is on."""
         hidden = self._gone and self.table.secured
         return {name: text for name, text in self.identity.items() if not hidden or name in self.table.key}
 

@@ -94,14 +94,15 @@ def test_a_small_family_beside_a_large_one_is_settled_in_the_same_call(
     """A worker of both workspaces gives each its share."""
     parent = workspace.enqueue()
     children_of(workspace, parent)
-    other = other_workspace.enqueue()
-    child = other_workspace.enqueue(depends_on=(other,))
     leave_it_to_the_upkeep(workspace.member, other_workspace.member)
     workspace.member.call("cancel_job", job_id=parent)
-    other_workspace.member.call("cancel_job", job_id=other)
     join(workspace, other_workspace.worker)
-    assert other_workspace.worker.call("settle_dependencies", max_jobs=2)["settle_dependencies"] == 2
-    assert other_workspace.job(child)["status"] == "cancelled"
+    for _ in range(5):  # in an order that chance decides
+        other = other_workspace.enqueue()
+        child = other_workspace.enqueue(depends_on=(other,))
+        other_workspace.member.call("cancel_job", job_id=other)
+        assert other_workspace.worker.call("settle_dependencies", max_jobs=2)["settle_dependencies"] == 2
+        assert other_workspace.job(child)["status"] == "cancelled"
     assert unsettled(workspace) == 1
 
 

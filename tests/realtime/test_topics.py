@@ -149,8 +149,8 @@ def test_a_removed_jobs_events_tell_a_stranger_nothing_of_the_job(
         done(worker.rest("POST", "rpc/remove_old_jobs", {}))
     while len([change for change in heard if change["type"] == "DELETE"]) < len(LIFE):
         heard.append(sockets[1].event("postgres_changes")["data"])
-    told = [*sockets[0].silent(), *[change for change in heard if change["type"] == "DELETE"]]
-    texts = [str(one if isinstance(one, dict) else one.payload) for one in told]
+    texts = [str(message.payload) for message in sockets[0].silent()]
+    texts += [str(change) for change in heard if change["type"] == "DELETE"]
     assert [text for text in texts if job_id in text or stack.env["DEMO_WORKSPACE_ID"] in text] == []
 
 

@@ -16,6 +16,7 @@ from tests.worker.gate import Gate, gate_to
 from tests.worker.jobs import Jobs, eventually
 from worker.errors import Refused, SignInRefused
 from worker.handlers import Error, GiveUp, Outcome, Postpone, RetryLater
+from worker.project import Project
 from worker.runner import Runner
 
 Start = Callable[..., AbstractAsyncContextManager[Runner]]
@@ -201,6 +202,44 @@ async def test_a_drain_finishes_what_it_can_and_hands_back_the_rest(
     assert (row["status"], row["attempts"], row["released"]) == ("queued", 1, 1)
     assert jobs.events(handed_back)[-1] == "released"
     assert bench.stopped == [handed_back]
+
+
+@pytest.mark.parametrize("how", [500, 400, "cut"])
+async def test_a_call_of_the_upkeep_that_fails_stops_neither_the_others_nor_the_claims(
+    start: Start, gate: Gate, jobs: Jobs, caplog: pytest.LogCaptureFixture, how: Any
+) -> None:
+    failing = ("release_expired_leases", "run_schedules", "remove_old_jobs")
+    for call in failing:
+        gate.close(f"rpc/{call}", how)
+    job_id = jobs.ask("test.quick")
+    async with start():
+        others = {"settle_dependencies", "remove_leftovers", "begin_object_sweep"}
+        await eventually(lambda: others <= set(called(gate)))
+        await eventually(lambda: called(gate).count("settle_dependencies") > 1)
+        await jobs.until(job_id, "succeeded")
+    assert all(f"{call} failed" in caplog.text for call in failing)
+    assert not set(called(gate)) & set(failing)
+
+
+def called(gate: Gate) -> list[str]:
+    """The functions of the database that were asked for."""
+    return [path.partition("rpc/")[2] for path in gate.passed if "rpc/" in path]
+
+
+async def test_a_call_of_the_upkeep_that_takes_long_delays_no_claim(
+    start: Start, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def tend(_: Project, __: str) -> int:
+        asked.set()
+        await answer.wait()
+        return 0
+
+    monkeypatch.setattr(Project, "tend", tend)
+    async with start():
+        await asyncio.wait_for(asked.wait(), 60)
+        await jobs.until(jobs.ask("test.quick"), "succeeded")
 
 
 async def test_a_second_signal_hands_back_at_once(start: Start, jobs: Jobs, bench: Bench) -> None:
