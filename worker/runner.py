@@ -27,6 +27,7 @@ _SECOND_LOOK_SECONDS = 0.25  # after a wake-up: the database sends one in 100 ms
 _UPKEEP = ("release_expired_leases", "settle_dependencies", "run_schedules")  # every SWEEP_SECONDS
 _CLEANING = ("remove_old_jobs", "remove_leftovers")
 _CLEANING_SECONDS = 60.0
+_FIRST_UPKEEP_SECONDS = 5.0
 _MAX_UPKEEP_CALLS = 10  # of one kind in a row, while there is something to do
 _LAST_WORD_SECONDS = 3.0  # for the final heartbeat and for handing jobs back after a second signal
 
@@ -247,11 +248,15 @@ class Runner:
         self._answering = answering
 
     async def _tend(self) -> None:
-        """Looks after the queue from time to time, beside the claims: a large backlog delays none of them."""
+        """Looks after the queue from time to time, beside the claims, which a large backlog must not delay. The
+        first time is waited for a while: a worker that is ready has done so."""
         if time.monotonic() < self._sweep_at or (self._tending is not None and not self._tending.done()):
             return
         self._sweep_at = time.monotonic() + self._settings.sweep_seconds * random.uniform(0.75, 1.25)
+        first = self._tending is None
         self._tending = asyncio.create_task(self._tend_one_by_one())
+        if first:
+            await asyncio.wait([self._tending], timeout=_FIRST_UPKEEP_SECONDS)
 
     async def _tend_one_by_one(self) -> None:
         """Each call is a transaction of its own, and one that fails does not stop those that follow."""

@@ -413,7 +413,8 @@ begin
 end $$;
 
 -- Makes a job of each slot that has come, at most max_runs, and returns how many it made. A worker does so for his own
--- workspaces, the server for all; one schedule of each workspace after the other, so that none waits behind the thousands of another.
+-- workspaces, the server for all; one schedule of each workspace after the other, each with its share of max_runs, so that none waits behind
+-- the thousands of another.
 -- Callers may overlap: a schedule is in one hand at a time, and the job's idempotency key
 -- `cron:<schedule id>:<slot in UTC>` holds for ever. Those that failed before come after those that did not, some of them at random, so that
 -- they stand in nobody's way. Raises SJ100, SJ201.
@@ -426,6 +427,8 @@ declare
   home uuid;
   turn uuid[];     -- workspaces that may have more healthy schedules that are due
   more uuid[];
+  waiting int;     -- workspaces of this round that have not had their turn
+  share int;       -- of the jobs that may be made: one schedule may have 100 slots
   tried uuid[] := '{}';
   failing uuid;
   schedule public.schedules;
@@ -449,15 +452,18 @@ begin
   turn := homes;
   while cardinality(turn) > 0 loop
     more := '{}';
+    waiting := cardinality(turn);
     foreach home in array turn loop
       exit when made >= max_runs or (looked > 0 and clock_timestamp() > ends);
+      share := ceil((max_runs - made)::numeric / waiting);
+      waiting := waiting - 1;
       select s.* into schedule from public.schedules s
        where s.workspace_id = home and s.enabled and s.next_run_at <= ts and s.last_error is null
        order by s.next_run_at, s.id limit 1 for update skip locked;
       continue when not found;
       looked := looked + 1;
       more := more || home;
-      got := sidejob.make_due_jobs(schedule, ts, max_runs - made);
+      got := sidejob.make_due_jobs(schedule, ts, share);
       made := made + coalesce(got, 0);
       if got is null then
         tried := tried || schedule.id;

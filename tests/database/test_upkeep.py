@@ -67,11 +67,12 @@ def test_old_jobs_of_one_workspace_do_not_wait_behind_those_of_another(
     assert both.call("remove_old_jobs")["remove_old_jobs"] == 5
 
 
-def plan(workspace: Workspace, count: int, due: str) -> None:
+def plan(workspace: Workspace, count: int, due: str, missed: str = "run_once") -> None:
     """Schedules that are due since then."""
     workspace.server.run(
-        "insert into public.schedules (workspace_id, name, cron, type) select %s, 's' || n, '* * * * *', 'test.job' from generate_series(1, %s) n",
-        workspace.id, count,
+        "insert into public.schedules (workspace_id, name, cron, type, missed)"
+        " select %s, 's' || n, '* * * * *', 'test.job', %s from generate_series(1, %s) n",
+        workspace.id, missed, count,
     )  # fmt: skip
     workspace.server.run(
         f"update public.schedules set next_run_at = now() - interval '{due}' where workspace_id = %s",
@@ -91,6 +92,18 @@ def test_thousands_of_schedules_of_one_workspace_do_not_keep_another_waiting(
     plan(other_workspace, 2, "1 minute")
     assert both.call("run_schedules", max_runs=4)["run_schedules"] == 4
     assert (made(workspace), made(other_workspace)) == (2, 2)
+
+
+def test_a_schedule_with_many_missed_slots_leaves_room_for_another_workspaces(
+    workspace: Workspace, other_workspace: Workspace, both: Caller
+) -> None:
+    plan(workspace, 3, "10 days", "run_all")
+    for n in range(1, 6):  # in an order that chance decides
+        plan(other_workspace, 1, f"{n} minutes")
+        before = made(other_workspace)
+        assert both.call("run_schedules", max_runs=4)["run_schedules"] >= 3
+        assert made(other_workspace) == before + 1
+        other_workspace.server.run("delete from public.schedules where workspace_id = %s", other_workspace.id)
 
 
 def test_schedules_that_fail_do_not_keep_those_of_another_workspace_waiting(
