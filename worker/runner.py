@@ -248,8 +248,8 @@ class Runner:
         self._answering = answering
 
     async def _tend(self) -> None:
-        """Looks after the queue from time to time, beside the claims, which a large backlog must not delay. The
-        first time is waited for a while: a worker that is ready has done so."""
+        """Looks after the queue from time to time, beside the claims: a large backlog must not delay them.
+        The first time is waited for a while, so that a worker that is ready has done so."""
         if time.monotonic() < self._sweep_at or (self._tending is not None and not self._tending.done()):
             return
         self._sweep_at = time.monotonic() + self._settings.sweep_seconds * random.uniform(0.75, 1.25)
