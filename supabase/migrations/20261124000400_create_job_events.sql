@@ -19,9 +19,9 @@ create table public.job_events (
     'job.released', 'job.lease_expired', 'job.succeeded', 'job.failed', 'job.cancelled', 'job.dead_lettered'))
 );
 create unique index job_events_in_order on public.job_events (tx, id);  -- what did a reader of everything not see yet?
--- Realtime asks no policy about a DELETE: everybody who subscribed to all changes of the table gets the old row's identity. With the
--- primary key that would be the ids of strangers' jobs. Of an identity, Realtime shows only what is in the primary key as well where
--- RLS is on, and here that is nothing.
+-- Realtime asks no policy about a DELETE: everybody who subscribed to all changes of the table gets the old row's
+-- identity. With the primary key that would be the ids of strangers' jobs. Of an identity, Realtime shows only what is
+-- in the primary key as well where RLS is on, and here that is nothing.
 alter table public.job_events replica identity using index job_events_in_order;
 
 alter table public.job_events enable row level security;

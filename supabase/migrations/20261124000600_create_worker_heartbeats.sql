@@ -26,8 +26,9 @@ grant select on public.worker_heartbeats_v2 to authenticated, service_role;
 create policy "members see their workspaces' workers" on public.worker_heartbeats_v2 for select to authenticated
   using (workspace_id in (select sidejob.my_workspaces()));
 
--- "I am alive." A worker of several workspaces shows up in his default one, else in the oldest. cancelled: jobs of any of its workspaces
--- that were taken from this process in the last ten minutes, the longest time of a lease, by somebody who cancelled them.
+-- "I am alive." A worker of several workspaces shows up in his default one, else in the oldest. cancelled: jobs of any
+-- of its workspaces that were taken from this process in the last ten minutes, the longest time of a lease, by somebody
+-- who cancelled them.
 create function public.worker_heartbeat(
   agent_id text, executor_id text default 'default', status text default 'idle', running int default 0,
   capacity int default 1, version text default null, metrics jsonb default '{}',

@@ -1,7 +1,7 @@
 -- Jobs that wait for others. A job may wait only for jobs that are there already, so no circle can arise.
--- jobs.blocked_by counts the parents whose end has not been dealt with; jobs.awaited marks who has children, so that nobody else
--- pays for them. A job may have any number of children: they are settled in slices, the first with the parent's end, the rest by
--- the upkeep.
+-- jobs.blocked_by counts the parents whose end has not been dealt with; jobs.awaited marks who has children, so that
+-- nobody else pays for them. A job may have any number of children: they are settled in slices, the first with the
+-- parent's end, the rest by the upkeep.
 
 create table public.job_dependencies (
   job_id uuid not null,                       -- waits
@@ -14,7 +14,8 @@ create table public.job_dependencies (
   constraint on_parent_failure_is_cancel_or_run check (on_parent_failure in ('cancel', 'run'))
 );
 create index job_dependencies_of_parent on public.job_dependencies (parent_id);  -- what goes with it?
-create index job_dependencies_unsettled on public.job_dependencies (parent_id, job_id) where not settled;  -- who still waits for it?
+-- who still waits for it?
+create index job_dependencies_unsettled on public.job_dependencies (parent_id, job_id) where not settled;
 
 alter table public.job_dependencies enable row level security;
 revoke all on public.job_dependencies from public, anon, authenticated, service_role;
@@ -58,18 +59,20 @@ create table sidejob.settlements (
   workspace_id uuid not null,
   good boolean not null,                                                 -- it has succeeded
   ended_at timestamptz not null default clock_timestamp(),
-  after uuid not null default '00000000-0000-0000-0000-000000000000'     -- its children up to this one have been looked at
+  -- its children up to this one have been looked at
+  after uuid not null default '00000000-0000-0000-0000-000000000000'
 );
 create index settlements_of_workspace on sidejob.settlements (workspace_id, ended_at, parent_id);  -- which is next?
 alter table sidejob.settlements enable row level security;
 revoke all on sidejob.settlements from public, anon, authenticated, service_role;
 
--- Tells up to `wanted` children after `after` that their parent has ended. A success lets them go on; so does any other end for children
--- that run all the same; the rest are cancelled. A child that somebody else holds is passed over, so that nobody who settles
--- ever waits with rows in hand. looked: how many were found; reached: the last of them; ended: the cancelled ones that have
--- children of their own.
+-- Tells up to `wanted` children after `after` that their parent has ended. A success lets them go on; so does any other
+-- end for children that run all the same; the rest are cancelled. A child that somebody else holds is passed over, so
+-- that nobody who settles ever waits with rows in hand. looked: how many were found; reached: the last of them; ended:
+-- the cancelled ones that have children of their own.
 create function sidejob.settle_slice(
-  parent uuid, good boolean, after uuid, wanted int, out looked int, out settled int, out reached uuid, out ended uuid[])
+  parent uuid, good boolean, after uuid, wanted int,
+  out looked int, out settled int, out reached uuid, out ended uuid[])
 language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 #variable_conflict use_column
 declare
@@ -94,7 +97,8 @@ begin
        set status = case when c.free then 'queued' else 'cancelled' end,
            blocked_by = case when c.free then greatest(j.blocked_by - 1, 0) else j.blocked_by end,
            next_run_at = case when c.free and j.blocked_by = 1 then greatest(j.next_run_at, ts) else j.next_run_at end,
-           finished_at = case when not c.free then ts end, updated_at = ts, event_seq = j.event_seq + case when c.free then 0 else 1 end,
+           finished_at = case when not c.free then ts end, updated_at = ts,
+               event_seq = j.event_seq + case when c.free then 0 else 1 end,
            last_event = case when c.free then j.last_event else 'job.cancelled' end,
            last_detail = case when c.free then j.last_detail
              else jsonb_build_object('by', null, 'was', 'queued', 'parent', settle_slice.parent) end
@@ -108,8 +112,9 @@ begin
   get diagnostics settled = row_count;
 end $$;
 
--- Settles children of these ended jobs, in this order, and of those children that are cancelled meanwhile: up to `wanted`, in slices,
--- none of which begins later than `ends`. Returns how many. What is left stays in sidejob.settlements.
+-- Settles children of these ended jobs, in this order, and of those children that are cancelled meanwhile: up to
+-- `wanted`, in slices, none of which begins later than `ends`. Returns how many. The rest stays in
+-- sidejob.settlements.
 create function sidejob.settle(parents uuid[], wanted int, ends timestamptz) returns int
 language plpgsql set search_path = '' as $$
 declare
@@ -135,7 +140,8 @@ begin
     else
       parents := parents[2:];
       if exists (select from public.job_dependencies d where d.parent_id = work.parent_id and not d.settled) then
-        update sidejob.settlements s set after = default where s.parent_id = work.parent_id;  -- those in other hands, another time
+        -- those in other hands, another time
+        update sidejob.settlements s set after = default where s.parent_id = work.parent_id;
       else
         delete from sidejob.settlements s where s.parent_id = work.parent_id;
       end if;
@@ -145,16 +151,18 @@ begin
   return done;
 end $$;
 
--- The end of a job that others wait for. A transaction settles up to 2,000 children at once, within the time that upkeep_ends leaves it;
--- for one that is in another hand (a second parent that ends at the same time) it looks again for a tenth of a second. The upkeep
--- does the rest. Children that are cancelled by it are known by the parent in their detail, and do not come by again.
+-- The end of a job that others wait for. A transaction settles up to 2,000 children at once, within the time that
+-- upkeep_ends leaves it; for one that is in another hand (a second parent that ends at the same time) it looks again
+-- for a tenth of a second. The upkeep does the rest. Children that are cancelled by it are known by the parent in their
+-- detail, and do not come by again.
 create function sidejob.settle_children() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
   ends timestamptz := sidejob.upkeep_ends();
   room int := coalesce(nullif(current_setting('sidejob.settling_room', true), '')::int, 2000);
 begin
-  insert into sidejob.settlements (parent_id, workspace_id, good) values (new.id, new.workspace_id, new.status = 'succeeded')
+  insert into sidejob.settlements (parent_id, workspace_id, good)
+      values (new.id, new.workspace_id, new.status = 'succeeded')
   on conflict do nothing;
   while room > 0 and clock_timestamp() < ends loop
     room := room - sidejob.settle(array[new.id], room, ends);
@@ -170,8 +178,9 @@ create trigger jobs_settle after update of status on public.jobs for each row
   when (new.awaited and old.finished_at is null and new.finished_at is not null and not (new.last_detail ? 'parent'))
   execute function sidejob.settle_children();
 
--- Tells children of ended jobs, which are too many for one statement, to go on or to end: up to max_jobs, oldest parents first, each
--- workspace its share. Returns how many. A worker does so for its own workspaces, the server for all. Raises SJ100, SJ201.
+-- Tells children of ended jobs, which are too many for one statement, to go on or to end: up to max_jobs, oldest
+-- parents first, each workspace its share. Returns how many. A worker does so for its own workspaces, the server for
+-- all. Raises SJ100, SJ201.
 create function public.settle_dependencies(max_jobs int default 10000) returns int
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -190,7 +199,8 @@ begin
     with recursive waiting as (  -- the workspaces in the index, without reading all of it
       (select s.workspace_id from sidejob.settlements s order by s.workspace_id limit 1)
       union all
-      select (select s.workspace_id from sidejob.settlements s where s.workspace_id > w.workspace_id order by s.workspace_id limit 1)
+      select (select s.workspace_id from sidejob.settlements s where s.workspace_id > w.workspace_id
+          order by s.workspace_id limit 1)
         from waiting w where w.workspace_id is not null)
     select array_agg(w.workspace_id order by random()) into homes from waiting w where w.workspace_id is not null;
   else
@@ -203,7 +213,8 @@ begin
       exit when done >= max_jobs or (done > 0 and clock_timestamp() > ends);
       begin
         got := sidejob.settle(
-          array(select s.parent_id from sidejob.settlements s where s.workspace_id = home order by s.ended_at, s.parent_id limit 20),
+          array(select s.parent_id from sidejob.settlements s
+                 where s.workspace_id = home order by s.ended_at, s.parent_id limit 20),
           least(share, max_jobs - done), ends);
       exception when others then  -- one workspace's failure is not the others'
         raise warning 'sidejob: dependencies of workspace % were not settled: %', home, sqlerrm;
@@ -220,6 +231,7 @@ begin
   return done;
 end $$;
 
-revoke execute on function sidejob.await_parents, sidejob.settle_slice, sidejob.settle, sidejob.settle_children from public;
+revoke execute on function sidejob.await_parents, sidejob.settle_slice, sidejob.settle, sidejob.settle_children
+    from public;
 revoke execute on function public.settle_dependencies from public, anon, authenticated, service_role;
 grant execute on function public.settle_dependencies to authenticated, service_role;

@@ -226,7 +226,8 @@ begin
     return;
   end if;
   perform from public.jobs j  -- in order for all of the list, so that two lists cannot wait for each other
-    where j.workspace_id = home and j.id = any (array(select parent from unnest(requests) as r, unnest(r.depends_on) as parent))
+    where j.workspace_id = home
+        and j.id = any (array(select parent from unnest(requests) as r, unnest(r.depends_on) as parent))
     order by j.id for update;
   foreach request in array requests loop
     return query select * from sidejob.write_job(home, request);

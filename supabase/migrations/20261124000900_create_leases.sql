@@ -11,12 +11,14 @@ language sql stable return sha256(convert_to(token, 'UTF8'));
 create function sidejob.retry_delay(attempt int, base int, cap int) returns interval
 language sql volatile return make_interval(secs => least(cap, base * 2 ^ least(attempt - 1, 24)) * (1 + random()) / 2);
 
--- Passes what may be a delay in seconds: null, or 0 up to a year. Delays are added by the database: a worker's clock may be wrong.
+-- Passes what may be a delay in seconds: null, or 0 up to a year. Delays are added by the database: a worker's clock
+-- may be wrong.
 create function sidejob.require_delay(name text, seconds double precision) returns void
 language plpgsql immutable set search_path = '' as $$
 begin
   if seconds not between 0 and 31536000 then  -- NaN is greater than every number
-    perform sidejob.refuse('SJ100', format('%s: must be 0 to 31536000 seconds', name), 'Send how long to wait from now on, at most a year.');
+    perform sidejob.refuse('SJ100', format('%s: must be 0 to 31536000 seconds', name),
+        'Send how long to wait from now on, at most a year.');
   end if;
 end $$;
 
@@ -53,7 +55,8 @@ end $$;
 create type public.claimed_job as (
   id uuid, workspace_id uuid, type text, status text, executor_id text, worker_id text, agent_id text, priority smallint, payload jsonb, error jsonb,
   checkpoint jsonb, idempotency_key text, attempts int, attempt int, released int, max_attempts int, lease_owner uuid, lease_token text,
-  lease_until timestamptz, next_run_at timestamptz, created_by uuid, trace_id text, created_at timestamptz, updated_at timestamptz,
+  lease_until timestamptz, next_run_at timestamptz, created_by uuid, trace_id text, created_at timestamptz,
+      updated_at timestamptz,
   queue_ms int  -- how long it had been due, by the database's clock
 );
 
@@ -313,10 +316,10 @@ begin
   end if;
 end $$;
 
--- Hands the job back untried, to be run delay_seconds from now, or at run_at, whichever is later; now when both are null. It costs no
--- attempt: a drained worker, another service's rate limit. Nothing else would end a job that is handed back again and again, so from the
--- eleventh time on it waits in any case: 5 seconds, then 10, 20, … up to ten minutes, the upper half of it at random.
--- Raises SJ100 for a delay out of range, SJ300.
+-- Hands the job back untried, to be run delay_seconds from now, or at run_at, whichever is later; now when both are
+-- null. It costs no attempt: a drained worker, another service's rate limit. Nothing else would end a job that is
+-- handed back again and again, so from the eleventh time on it waits in any case: 5 seconds, then 10, 20, … up to ten
+-- minutes, the upper half of it at random. Raises SJ100 for a delay out of range, SJ300.
 create function public.release_job(
   job_id uuid, attempt int, lease_token text, run_at timestamptz default null, reason text default null,
   delay_seconds double precision default null, out status text, out next_run_at timestamptz)
@@ -331,7 +334,8 @@ begin
   update public.jobs j set status = 'queued', released = j.released + 1, next_run_at = pace.due,
          lease_until = null, started_at = null, updated_at = ts, last_event = 'job.released',
          last_detail = jsonb_build_object('reason', left(release_job.reason, 1000), 'next_run_at', pace.due)
-    from (select case when k.released < 10 then due else greatest(due, ts + sidejob.retry_delay(k.released - 9, 5, 600)) end as due
+    from (select case when k.released < 10 then due
+                 else greatest(due, ts + sidejob.retry_delay(k.released - 9, 5, 600)) end as due
             from public.jobs k where k.id = release_job.job_id) as pace
    where j.id = release_job.job_id and j.attempts = release_job.attempt and j.lease_hash = sidejob.hash_lease(release_job.lease_token)
      and j.lease_owner = auth.uid() and j.status in ('assigned', 'running')
@@ -344,14 +348,16 @@ end $$;
 
 -- What a worker says of the end of an attempt.
 create type sidejob.report as (
-  job_id uuid, attempt int, lease_token text, ok boolean, result jsonb, error jsonb, artifacts jsonb, retry_at timestamptz, give_up boolean,
+  job_id uuid, attempt int, lease_token text, ok boolean, result jsonb, error jsonb, artifacts jsonb,
+      retry_at timestamptz, give_up boolean,
   retry_after_seconds double precision
 );
 
 -- Ends attempts. ok: the job has succeeded, its artifacts are recorded in the same transaction. Not ok: it runs again
--- retry_after_seconds from now or at retry_at, whichever is later (else after the usual delay), while attempts are left and give_up is false; then it has failed and is a dead letter.
--- status is null for a report whose writer does not hold the lease: nothing is written for it.
--- An artifact that says `same_as`, the id of an earlier job's artifact, and no path shares that one's file.
+-- retry_after_seconds from now or at retry_at, whichever is later (else after the usual delay), while attempts are left
+-- and give_up is false; then it has failed and is a dead letter. status is null for a report whose writer does not hold
+-- the lease: nothing is written for it. An artifact that says `same_as`, the id of an earlier job's artifact, and no
+-- path shares that one's file.
 --
 -- The same report a second time changes nothing and answers the same. attempt and lease_token may both be left out by an older
 -- worker that knows neither: it must hold the lease, and no earlier attempt may have been its own, or a late report of that
@@ -366,7 +372,8 @@ declare
   said record;
 begin
   select bool_or(r.ok is null) as nothing, bool_or(jsonb_typeof(r.artifacts) <> 'array') as no_list, bool_or(r.artifacts <> '[]') as artifacts,
-         count(distinct r.job_id) < count(*) as twice, min(r.retry_after_seconds) as soonest, max(r.retry_after_seconds) as latest
+         count(distinct r.job_id) < count(*) as twice, min(r.retry_after_seconds) as soonest,
+             max(r.retry_after_seconds) as latest
     into said from unnest(reports) as r;
   if said.nothing then
     perform sidejob.refuse('SJ100', 'ok: must be true or false', 'Say whether the attempt succeeded.');
@@ -386,7 +393,8 @@ begin
       -- In order, so that two reporters cannot wait for each other. Each row is looked up by itself: a join would leave it to the
       -- statistics of the tables, which a queue that was just filled does not have, whether jobs is read from end to end.
       from (select * from unnest(reports) with ordinality
-              as given (job_id, attempt, lease_token, ok, result, error, artifacts, retry_at, give_up, retry_after_seconds, place)
+              as given (job_id, attempt, lease_token, ok, result, error, artifacts, retry_at, give_up,
+                  retry_after_seconds, place)
              order by given.job_id) as r
       left join lateral (
         select j.id, j.status, j.attempts - j.released as used, j.max_attempts, j.backoff_seconds, j.backoff_max_seconds,
@@ -438,11 +446,13 @@ end $$;
 -- Ends an attempt, as said above. Raises SJ100, SJ300 lease_lost, SJ305 when an artifact's same_as is gone.
 create function public.finish_job(
   inout job_id uuid, attempt int, lease_token text, ok boolean, result jsonb default null, error jsonb default null, artifacts jsonb default '[]',
-  retry_at timestamptz default null, give_up boolean default false, retry_after_seconds double precision default null, out status text)
+  retry_at timestamptz default null, give_up boolean default false, retry_after_seconds double precision default null,
+      out status text)
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
-  report sidejob.report := row(job_id, attempt, lease_token, ok, result, error, artifacts, retry_at, give_up, retry_after_seconds);
+  report sidejob.report := row(job_id, attempt, lease_token, ok, result, error, artifacts, retry_at, give_up,
+      retry_after_seconds);
 begin
   select f.status into finish_job.status from sidejob.finish(array[report]) as f;
   if finish_job.status is null then
@@ -496,9 +506,9 @@ begin
   return json_build_object('finished', finished, 'claimed', claimed);
 end $$;
 
--- Takes up to max_jobs jobs away from workers who did not renew in time, each workspace its share: back to the queue at once, or to the
--- dead letters when no attempt is left. A worker sweeps its own workspaces, the server all of them. Returns how many there were.
--- Raises SJ100, SJ201.
+-- Takes up to max_jobs jobs away from workers who did not renew in time, each workspace its share: back to the queue at
+-- once, or to the dead letters when no attempt is left. A worker sweeps its own workspaces, the server all of them.
+-- Returns how many there were. Raises SJ100, SJ201.
 create function public.release_expired_leases(max_jobs int default 100) returns int
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -517,9 +527,11 @@ begin
   end if;
   if sidejob.caller_is_server() then
     with recursive busy as (  -- the workspaces in the index, without reading all of it
-      (select j.workspace_id from public.jobs j where j.status in ('assigned', 'running') order by j.workspace_id limit 1)
+      (select j.workspace_id from public.jobs j where j.status in ('assigned', 'running') order by j.workspace_id
+          limit 1)
       union all
-      select (select j.workspace_id from public.jobs j where j.status in ('assigned', 'running') and j.workspace_id > b.workspace_id
+      select (select j.workspace_id from public.jobs j where j.status in ('assigned', 'running')
+          and j.workspace_id > b.workspace_id
                order by j.workspace_id limit 1)
         from busy b where b.workspace_id is not null)
     select array_agg(b.workspace_id order by random()) into homes from busy b where b.workspace_id is not null;
@@ -558,10 +570,13 @@ end $$;
 create function sidejob.free_expired(late uuid[], ts timestamptz) returns void
 language plpgsql set search_path = '' as $$
 declare
-  failure jsonb := jsonb_build_object('code', 'lease_expired', 'message', 'The worker was not heard of before its lease ended.');
+  failure jsonb := jsonb_build_object('code', 'lease_expired', 'message',
+      'The worker was not heard of before its lease ended.');
 begin
-  update public.jobs j set status = 'queued', error = failure, next_run_at = ts, lease_owner = null, lease_hash = null, lease_until = null,
-         started_at = null, updated_at = ts, last_event = 'job.lease_expired', last_detail = jsonb_build_object('worker_id', j.worker_id)
+  update public.jobs j set status = 'queued', error = failure, next_run_at = ts, lease_owner = null, lease_hash = null,
+      lease_until = null,
+         started_at = null, updated_at = ts, last_event = 'job.lease_expired',
+             last_detail = jsonb_build_object('worker_id', j.worker_id)
    where j.id = any (late);
   update public.jobs j set status = 'failed', finished_at = ts, last_event = 'job.dead_lettered',
          last_detail = jsonb_build_object('reason', 'lease_expired', 'error', j.error)
@@ -569,7 +584,8 @@ begin
 end $$;
 
 revoke execute on function sidejob.hash_lease, sidejob.refuse_unknown_job, sidejob.refuse_lost_lease, sidejob.require_lease_seconds, sidejob.retry_delay,
-  sidejob.require_delay, sidejob.take_due, sidejob.take_limited, sidejob.finish, sidejob.read_reports, sidejob.free_expired from public;
+  sidejob.require_delay, sidejob.take_due, sidejob.take_limited, sidejob.finish, sidejob.read_reports,
+      sidejob.free_expired from public;
 revoke execute on function public.claim_jobs, public.claim_one_job, public.start_job, public.renew_lease, public.report_progress, public.release_job,
   public.finish_job, public.finish_jobs, public.finish_and_claim, public.release_expired_leases from public, anon, authenticated, service_role;
 grant execute on function public.claim_jobs, public.claim_one_job, public.start_job, public.renew_lease, public.report_progress, public.release_job,

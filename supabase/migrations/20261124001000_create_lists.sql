@@ -77,9 +77,9 @@ language sql stable set search_path = '' as $$
     from counted c group by c.workspace_id, c.executor_id, c.type order by c.workspace_id, c.executor_id, c.type
 $$;
 
--- How long the oldest transaction of the server that holds a snapshot or has written has been open, idle or not; prepared ones count.
--- Rows that were dead since then cannot be cleaned away, and each claim walks over them: above a minute somebody should end it.
--- Null when it cannot be seen.
+-- How long the oldest transaction of the server that holds a snapshot or has written has been open, idle or not;
+-- prepared ones count. Rows that were dead since then cannot be cleaned away, and each claim walks over them: above a
+-- minute somebody should end it. Null when it cannot be seen.
 create function sidejob.oldest_transaction_seconds() returns int
 language sql stable security definer set search_path = '' as $$
   select extract(epoch from clock_timestamp() - least(

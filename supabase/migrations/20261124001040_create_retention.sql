@@ -1,8 +1,8 @@
 -- What has ended is not kept for ever: workspaces.retention_days.
 
--- Removes up to `wanted` rows of what belongs to these jobs: events, artifacts' rows, dependencies. Returns how many; fewer than
--- `wanted` means that nothing is left. One job may have any number of them. A dependency may be in the hand of one who removes its
--- other end.
+-- Removes up to `wanted` rows of what belongs to these jobs: events, artifacts' rows, dependencies. Returns how many;
+-- fewer than `wanted` means that nothing is left. One job may have any number of them. A dependency may be in the hand
+-- of one who removes its other end.
 create function sidejob.remove_belongings(jobs uuid[], wanted int) returns int
 language plpgsql set search_path = '' as $$
 declare
@@ -18,19 +18,22 @@ begin
   get diagnostics got = row_count;
   done := done + got;
   delete from public.job_dependencies d where d.ctid = any (array(
-    select k.ctid from public.job_dependencies k where k.job_id = any (jobs) limit wanted - done for update skip locked));
+    select k.ctid from public.job_dependencies k where k.job_id = any (jobs) limit wanted - done
+        for update skip locked));
   get diagnostics got = row_count;
   done := done + got;
   delete from public.job_dependencies d where d.ctid = any (array(
-    select k.ctid from public.job_dependencies k where k.parent_id = any (jobs) limit wanted - done for update skip locked));
+    select k.ctid from public.job_dependencies k where k.parent_id = any (jobs) limit wanted - done
+        for update skip locked));
   get diagnostics got = row_count;
   return done + got;
 end $$;
 
--- Removes up to max_jobs jobs that ended longer ago than their workspace keeps them, each workspace its share, with their events, artifacts'
--- rows, dead letters and dependencies. What they left in Storage is found by objects_to_sweep afterwards. Returns how many jobs there were;
--- a job with very many events goes over several calls. One whose children do not all know its end stays until they do.
--- A worker cleans its own workspaces, the server all of them. Raises SJ100, SJ201.
+-- Removes up to max_jobs jobs that ended longer ago than their workspace keeps them, each workspace its share, with
+-- their events, artifacts' rows, dead letters and dependencies. Their files in Storage are found by objects_to_sweep
+-- afterwards. Returns how many jobs there were; a job with very many events goes over several calls. One whose children
+-- do not all know its end stays until they do. A worker cleans its own workspaces, the server all of them. Raises
+-- SJ100, SJ201.
 create function public.remove_old_jobs(max_jobs int default 1000) returns int
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -67,7 +70,8 @@ begin
       turns := turns + 1;
       share := least(200, ceil((max_jobs - removed)::numeric / waiting));
       waiting := waiting - 1;
-      since := (select clock_timestamp() - make_interval(days => w.retention_days) from public.workspaces w where w.id = home);
+      since := (select clock_timestamp() - make_interval(days => w.retention_days) from public.workspaces w
+          where w.id = home);
       old := array(
         select j.id from public.jobs j
          where j.workspace_id = home and j.finished_at < since
@@ -114,7 +118,8 @@ begin
       select o.name from unnest(mine) as home (id)
        cross join lateral (
          select k.name from storage.objects k
-          where k.bucket_id = 'artifacts' and k.name collate "C" > greatest(after collate "C", (home.id || '/') collate "C")
+          where k.bucket_id = 'artifacts'
+              and k.name collate "C" > greatest(after collate "C", (home.id || '/') collate "C")
             and k.name collate "C" < (home.id || '0') collate "C"
           order by k.name collate "C" limit max_objects) as o
        order by o.name collate "C" limit max_objects);
@@ -126,7 +131,8 @@ begin
               '^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/\d{4}/\d{2}/\d{2}/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/\d{1,9}/[^/]+$') as part
               from unnest(names) as n (name)) as s
       left join public.jobs j on j.id = s.part[2]::uuid and j.workspace_id = s.part[1]::uuid
-     where (everything and exists (select from public.workspaces w where w.id = s.part[1]::uuid) or s.part[1]::uuid = any (mine))
+     where (everything and exists (select from public.workspaces w where w.id = s.part[1]::uuid)
+         or s.part[1]::uuid = any (mine))
        and (j.id is null or j.finished_at < clock_timestamp() - interval '1 hour')
        and not exists (select from public.artifacts a where a.path = s.name)
      order by s.name collate "C");

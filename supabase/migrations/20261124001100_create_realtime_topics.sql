@@ -56,16 +56,21 @@ $$;
 revoke execute on function sidejob.is_older_topic, sidejob.is_our_topic, sidejob.may_listen, sidejob.may_speak from public;
 grant execute on function sidejob.is_older_topic, sidejob.is_our_topic, sidejob.may_listen, sidejob.may_speak to anon, authenticated, service_role;
 
--- Realtime asks with a row of the very topic that is joined. Both are compared, since realtime.topic() is a setting, which stays what it was
--- after realtime.send, and a row may be of any topic. The restrictive policies look at rows of our topics alone.
+-- Realtime asks with a row of the very topic that is joined. Both are compared, since realtime.topic() is a setting,
+-- which stays what it was after realtime.send, and a row may be of any topic. The restrictive policies look at rows of
+-- our topics alone.
 create policy "sidejob: members listen" on realtime.messages for select to authenticated
-  using (extension in ('broadcast', 'presence') and topic = (select realtime.topic()) and sidejob.may_listen((select realtime.topic())));
+  using (extension in ('broadcast', 'presence') and topic = (select realtime.topic())
+      and sidejob.may_listen((select realtime.topic())));
 create policy "sidejob: agents speak for themselves" on realtime.messages for insert to authenticated
-  with check (extension in ('broadcast', 'presence') and topic = (select realtime.topic()) and sidejob.may_speak((select realtime.topic())));
+  with check (extension in ('broadcast', 'presence') and topic = (select realtime.topic())
+      and sidejob.may_speak((select realtime.topic())));
 create policy "sidejob: nobody else listens" on realtime.messages as restrictive for select to anon, authenticated
-  using (not sidejob.is_our_topic(topic) or (topic = (select realtime.topic()) and sidejob.may_listen((select realtime.topic()))));
+  using (not sidejob.is_our_topic(topic)
+      or (topic = (select realtime.topic()) and sidejob.may_listen((select realtime.topic()))));
 create policy "sidejob: nobody else speaks" on realtime.messages as restrictive for insert to anon, authenticated
-  with check (not sidejob.is_our_topic(topic) or (topic = (select realtime.topic()) and sidejob.may_speak((select realtime.topic()))));
+  with check (not sidejob.is_our_topic(topic)
+      or (topic = (select realtime.topic()) and sidejob.may_speak((select realtime.topic()))));
 create policy "sidejob: nobody rewrites" on realtime.messages as restrictive for update to anon, authenticated
   using (not sidejob.is_our_topic(topic)) with check (not sidejob.is_our_topic(topic));
 

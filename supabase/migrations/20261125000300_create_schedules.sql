@@ -367,8 +367,9 @@ begin
   return slots;
 end $$;
 
--- Makes a job of each slot of this schedule that has come, at most `wanted`, and returns how many it made. The caller has locked
--- it. Null when it failed: it notes last_error, and nothing else has changed. One whose creator may no longer enqueue is disabled.
+-- Makes a job of each slot of this schedule that has come, at most `wanted`, and returns how many it made. The caller
+-- has locked it. Null when it failed: it notes last_error, and nothing else has changed. One whose creator may no
+-- longer enqueue is disabled.
 create function sidejob.make_due_jobs(schedule public.schedules, ts timestamptz, wanted int) returns int
 language plpgsql set search_path = '' as $$
 declare
@@ -391,9 +392,12 @@ begin
     slots := sidejob.slots_to_run(schedule, ts);
     upcoming := coalesce(slots[wanted + 1], sidejob.cron_next(schedule.cron, schedule.timezone, ts));
     foreach slot in array slots[:wanted] loop
-      insert into public.jobs (workspace_id, type, payload, executor_id, priority, max_attempts, idempotency_key, created_by)
-      values (schedule.workspace_id, schedule.type, schedule.payload, schedule.executor_id, schedule.priority, schedule.max_attempts,
-        'cron:' || schedule.id || ':' || to_char(slot at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), schedule.created_by)
+      insert into public.jobs (workspace_id, type, payload, executor_id, priority, max_attempts, idempotency_key,
+          created_by)
+      values (schedule.workspace_id, schedule.type, schedule.payload, schedule.executor_id, schedule.priority,
+          schedule.max_attempts,
+        'cron:' || schedule.id || ':' || to_char(slot at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            schedule.created_by)
       on conflict do nothing
       returning id into job_id;
       if found then
@@ -402,7 +406,8 @@ begin
         schedule.last_job_id := job_id;
       end if;
     end loop;
-    update public.schedules s set next_run_at = upcoming, last_run_at = schedule.last_run_at, last_job_id = schedule.last_job_id, last_error = null
+    update public.schedules s set next_run_at = upcoming, last_run_at = schedule.last_run_at,
+        last_job_id = schedule.last_job_id, last_error = null
      where s.id = schedule.id;
     return made;
   exception when others then
@@ -413,11 +418,10 @@ begin
 end $$;
 
 -- Makes a job of each slot that has come, at most max_runs, and returns how many it made. A worker does so for his own
--- workspaces, the server for all; one schedule of each workspace after the other, each with its share of max_runs, so that none waits behind
--- the thousands of another.
--- Callers may overlap: a schedule is in one hand at a time, and the job's idempotency key
--- `cron:<schedule id>:<slot in UTC>` holds for ever. Those that failed before come after those that did not, some of them at random, so that
--- they stand in nobody's way. Raises SJ100, SJ201.
+-- workspaces, the server for all; one schedule of each workspace after the other, each with its share of max_runs, so
+-- that none waits behind the thousands of another. Callers may overlap: a schedule is in one hand at a time, and the
+-- job's idempotency key `cron:<schedule id>:<slot in UTC>` holds for ever. Those that failed before come after those
+-- that did not, some of them at random, so that they stand in nobody's way. Raises SJ100, SJ201.
 create function public.run_schedules(max_runs int default 100) returns int
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -443,7 +447,8 @@ begin
     with recursive planned as (  -- the workspaces in the index, without reading all of it
       (select s.workspace_id from public.schedules s where s.enabled order by s.workspace_id limit 1)
       union all
-      select (select s.workspace_id from public.schedules s where s.enabled and s.workspace_id > p.workspace_id order by s.workspace_id limit 1)
+      select (select s.workspace_id from public.schedules s where s.enabled and s.workspace_id > p.workspace_id
+          order by s.workspace_id limit 1)
         from planned p where p.workspace_id is not null)
     select array_agg(p.workspace_id order by random()) into homes from planned p where p.workspace_id is not null;
   else
@@ -476,13 +481,15 @@ begin
     select f.id from unnest(homes) as of_home (id)
      cross join lateral (
        select s.id from public.schedules s
-        where s.workspace_id = of_home.id and s.enabled and s.next_run_at <= ts and s.last_error is not null and s.id <> all (tried)
+        where s.workspace_id = of_home.id and s.enabled and s.next_run_at <= ts and s.last_error is not null
+            and s.id <> all (tried)
         order by random() limit 20) as f
      order by random() limit 200
   loop
     exit when made >= max_runs or (looked > 0 and clock_timestamp() > ends);
     looked := looked + 1;
-    select s.* into schedule from public.schedules s where s.id = failing and s.enabled and s.next_run_at <= ts for update skip locked;
+    select s.* into schedule from public.schedules s where s.id = failing and s.enabled and s.next_run_at <= ts
+        for update skip locked;
     if found then
       made := made + coalesce(sidejob.make_due_jobs(schedule, ts, max_runs - made), 0);
     end if;
@@ -491,7 +498,8 @@ begin
 end $$;
 
 revoke execute on function sidejob.read_cron_field, sidejob.read_cron, sidejob.require_time_zone, sidejob.next_on_the_wall, sidejob.clock_change,
-  sidejob.next_slot, sidejob.cron_next, sidejob.first_slots, sidejob.last_slots, sidejob.slots_to_run, sidejob.make_due_jobs from public;
+  sidejob.next_slot, sidejob.cron_next, sidejob.first_slots, sidejob.last_slots, sidejob.slots_to_run,
+      sidejob.make_due_jobs from public;
 -- A schedule is admitted in its writer's own name.
 grant execute on function sidejob.read_cron_field, sidejob.read_cron, sidejob.require_time_zone, sidejob.next_on_the_wall, sidejob.clock_change,
   sidejob.next_slot, sidejob.cron_next to authenticated, service_role;

@@ -11,9 +11,10 @@ revoke all on sidejob.chores from public, anon, authenticated, service_role;
 
 create index cancellations_by_age on sidejob.cancellations (cancelled_at);  -- which are over?
 
--- Removes notes that nobody needs any more, at most max_rows of each kind: windows of unique_seconds that are over, cancels of more than
--- ten minutes ago, wake-ups of yesterday, heartbeats of a week ago. Returns how many there were. They belong to the queue, so any worker
--- removes all workspaces' notes, and learns nothing but a number. Raises SJ100, SJ201.
+-- Removes notes that nobody needs any more, at most max_rows of each kind: windows of unique_seconds that are over,
+-- cancels of more than ten minutes ago, wake-ups of yesterday, heartbeats of a week ago. Returns how many there were.
+-- They belong to the queue, so any worker removes all workspaces' notes, and learns nothing but a number. Raises SJ100,
+-- SJ201.
 create function public.remove_leftovers(max_rows int default 1000) returns int
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -26,26 +27,30 @@ begin
   end if;
   perform sidejob.tended_workspaces();
   delete from sidejob.unique_requests u where u.ctid = any (array(
-    select k.ctid from sidejob.unique_requests k where k.until < ts order by k.until limit max_rows for update skip locked));
+    select k.ctid from sidejob.unique_requests k where k.until < ts order by k.until limit max_rows
+        for update skip locked));
   get diagnostics got = row_count;
   removed := removed + got;
   delete from sidejob.cancellations c where c.ctid = any (array(
-    select k.ctid from sidejob.cancellations k where k.cancelled_at < ts - interval '10 minutes' order by k.cancelled_at limit max_rows
+    select k.ctid from sidejob.cancellations k where k.cancelled_at < ts - interval '10 minutes'
+        order by k.cancelled_at limit max_rows
        for update skip locked));
   get diagnostics got = row_count;
   removed := removed + got;
   delete from sidejob.wake_ups w where w.ctid = any (array(
-    select k.ctid from sidejob.wake_ups k where k.sent_at < ts - interval '1 day' limit max_rows for update skip locked));
+    select k.ctid from sidejob.wake_ups k where k.sent_at < ts - interval '1 day' limit max_rows
+        for update skip locked));
   get diagnostics got = row_count;
   removed := removed + got;
   delete from public.worker_heartbeats_v2 b where b.ctid = any (array(
-    select k.ctid from public.worker_heartbeats_v2 k where k.last_seen < ts - interval '7 days' limit max_rows for update skip locked));
+    select k.ctid from public.worker_heartbeats_v2 k where k.last_seen < ts - interval '7 days' limit max_rows
+        for update skip locked));
   get diagnostics got = row_count;
   return removed + got;
 end $$;
 
--- Is it time to call the function artifacts-sweep? True for one worker of a workspace an hour, who is expected to do so.
--- The server is never asked. Raises SJ201.
+-- Is it time to call the function artifacts-sweep? True for one worker of a workspace an hour, who is expected to do
+-- so. The server is never asked. Raises SJ201.
 create function public.begin_object_sweep() returns boolean
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -76,11 +81,12 @@ exception when others then  -- a failure here must not undo the rest
   return 0;
 end $$;
 
--- All of the upkeep in one call, for a cron of one's own that has room for one: expired leases, dependencies, schedules and, once a minute,
--- what is too old. One at a time: a second caller is told that it is busy. The calls by themselves are better, since this one is a single
--- transaction: a time-out undoes all of it. So the time of one call is that of all of them together (sidejob.upkeep_ends).
--- A worker tends its own workspaces, the server all of them. Raises SJ201.
-create function public.tend_queue(out busy boolean, out released int, out scheduled int, out removed int, out sweep_objects boolean, out settled int)
+-- All of the upkeep in one call, for a cron of one's own that has room for one: expired leases, dependencies, schedules
+-- and, once a minute, what is too old. One at a time: a second caller is told that it is busy. The calls by themselves
+-- are better, since this one is a single transaction: a time-out undoes all of it. So the time of one call is that of
+-- all of them together (sidejob.upkeep_ends). A worker tends its own workspaces, the server all of them. Raises SJ201.
+create function public.tend_queue(out busy boolean, out released int, out scheduled int, out removed int,
+    out sweep_objects boolean, out settled int)
 language plpgsql security definer set search_path = '' as $$
 declare
   mine uuid[];
@@ -100,7 +106,8 @@ begin
   sweep_objects := public.begin_object_sweep();
   if not sidejob.caller_is_server() then
     mine := array(select sidejob.tended_workspaces());
-    update sidejob.chores c set cleaned_at = ts where c.workspace_id = any (mine) and c.cleaned_at < ts - interval '1 minute';
+    update sidejob.chores c set cleaned_at = ts where c.workspace_id = any (mine)
+        and c.cleaned_at < ts - interval '1 minute';
     clean := found;
   end if;
   if clean then
@@ -110,11 +117,14 @@ begin
 end $$;
 
 revoke execute on function sidejob.tend from public;
-revoke execute on function public.remove_leftovers, public.begin_object_sweep, public.tend_queue from public, anon, authenticated, service_role;
-grant execute on function public.remove_leftovers, public.begin_object_sweep, public.tend_queue to authenticated, service_role;
+revoke execute on function public.remove_leftovers, public.begin_object_sweep, public.tend_queue from public, anon,
+    authenticated, service_role;
+grant execute on function public.remove_leftovers, public.begin_object_sweep, public.tend_queue to authenticated,
+    service_role;
 
--- Lets pg_cron tend the queue: a job for each call, so that each is a transaction of its own and one that fails stops no other. Called below;
--- call it again after the extension was added to the project, or to put the jobs back as they were.
+-- Lets pg_cron tend the queue: a job for each call, so that each is a transaction of its own and one that fails stops
+-- no other. Called below; call it again after the extension was added to the project, or to put the jobs back as they
+-- were.
 create function sidejob.use_pg_cron() returns boolean
 language plpgsql set search_path = '' as $$
 begin
