@@ -49,7 +49,8 @@ async def work(settings: Settings) -> None:
         logger.warning(
             "some origins may be opened in spite of a private address: %s", sorted(settings.allow_origins)
         )
-    limits = Limits(settings.max_requests, settings.max_received_mb * 1024 * 1024)
+    received_bytes = settings.max_received_mb * 1024 * 1024
+    limits = Limits(settings.max_requests, received_bytes, sent_bytes=received_bytes)
     egress = Egress(Targets(settings.allow_origins), limits, metrics.add)
     async with Engine.running(
         launch,

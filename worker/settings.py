@@ -280,7 +280,11 @@ class Settings:
         unit="requests",
     )
     max_received_mb: int = _setting(
-        "BROWSER_MAX_MB", "What one job may receive", _whole(1, 100_000), default="100", unit="MB"
+        "BROWSER_MAX_MB",
+        "What one job may receive, and may send",
+        _whole(1, 100_000),
+        default="100",
+        unit="MB",
     )
     allow_origins: frozenset[str] = _setting(
         "BROWSER_ALLOW_ORIGINS",

@@ -135,13 +135,15 @@ BODIES: list[tuple[bytes, bytes, bool]] = [
     (b"HTTP/1.1 204 No Content\r\n\r\n", b"204 No Content\r\n\r\n", True),
     (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, b"ok", True),
     (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", b"until the end", False),
-    # Nobody knows what these mean: the connection ends with them.
+    # Chunked counts, and nothing follows: the connection ends with it.
     (
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"0\r\n\r\n",
         False,
     ),
-    (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", b"ab", False),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", b"\r\n\r\nok", True),
+    (b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nok", b"ok", False),
+    (b"HTTP/1.1 100 Continue\r\n\r\n" * 10 + OK, b"ok", True),
     (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", b"ok", False),
 ]
 

@@ -1,117 +1,192 @@
-"""HTTP/1.1 heads as a forwarding proxy needs them (RFC 9112): what it passes on, and what it keeps."""
+"""Heads of HTTP/1.1 messages (RFC 9112), read strictly and written again in their plainest form.
 
-from collections.abc import Iterator
+Two readers that understand one message in two ways are how requests and answers are smuggled. A head that
+leaves a choice is refused, so that server, proxy and browser always agree on where a message ends.
+"""
+
+import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
-_HOP_BY_HOP = (
-    b"connection",
-    b"keep-alive",
-    b"proxy-connection",
-    b"proxy-authorization",
-    b"proxy-authenticate",
-    b"te",
-    b"trailer",
-    b"upgrade",
+MAX_HEAD_BYTES = 256 * 1024  # Chromium's own limit for answers
+MAX_FIELDS = 500  # lines of a head or a trailer
+
+Length = int | Literal["chunked", "rest"]  # of a body; "rest": it ends with the connection
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+# A line each: no space before the colon, no continuation lines, no CR, LF or NUL in a value.
+_FIELDS = re.compile(rb"(?:%b:[^\x00\n\x0b\x0c\r]*\r\n)*+" % _TOKEN)
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
+_REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/1\.1" % _TOKEN)
+_ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp]://([^/?#\\]+)([/?][^#]*)?")
+_AUTHORITY = re.compile(r"[^/?#\\@]+:[0-9]{1,5}")
+_END = re.compile(rb"\n\r?\n")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+# Between two hops only (RFC 9110, 7.6.1), and what says where a body ends: the proxy writes its own.
+_OWN = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
 )
 
 
 class NotHttp(ValueError):
-    """The bytes are no head that a proxy can pass on."""
+    """The bytes are no HTTP message with a single meaning. The text stands after a colon in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     method: str
-    target: str  # an address, or host:port of a CONNECT
-    headers: tuple[bytes, ...]  # lines
-
-    @property
-    def body_bytes(self) -> int:
-        """Raises NotHttp when the body's length is not told in so many bytes."""
-        lengths = {line.partition(b":")[2].strip() for line in _named(self.headers, b"content-length")}
-        if next(_named(self.headers, b"transfer-encoding"), None) is not None or len(lengths) > 1:
-            raise NotHttp("a body of unknown length")
-        text = lengths.pop() if lengths else b"0"
-        if not text.isdigit():
-            raise NotHttp("a length that is no number")
-        return int(text)
-
-    def forwarded(self) -> bytes:
-        """As the server itself is asked."""
-        parts = urlsplit(self.target)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        first = f"{self.method} {path} HTTP/1.1".encode("latin-1")
-        return _head(first, _kept(self.headers))
+    origin: str  # http://host:port/ as the browser wrote it; host:port of a CONNECT
+    body_bytes: int
+    forwarded: bytes  # the head as the server is asked; nothing for a CONNECT
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    version: bytes
     status: int
-    headers: tuple[bytes, ...]  # lines
-    first: bytes  # the status line
+    length: Length
+    stays: bool  # the server takes another request on this connection
+    forwarded: bytes  # the head as the browser gets it
 
     @property
     def interim(self) -> bool:
         """Another head follows."""
         return self.status < 200
 
-    def body(self, method: str) -> int | Literal["chunked", "rest"]:
-        """How long the body is; "rest": it ends with the connection (RFC 9112, 6.3)."""
-        if method == "HEAD" or self.status in (204, 304):
-            return 0
-        lengths = {line.partition(b":")[2].strip() for line in _named(self.headers, b"content-length")}
-        named = _named(self.headers, b"transfer-encoding")
-        codings = [line.partition(b":")[2].strip().lower() for line in named]
-        if codings:
-            # Both, or another coding: what a server means by it nobody knows. To the end is always right.
-            return "chunked" if codings == [b"chunked"] and not lengths else "rest"
-        text = lengths.pop() if len(lengths) == 1 else b""
-        return int(text) if text.isdigit() else "rest"
 
-    @property
-    def stays(self) -> bool:
-        """Whether the server takes another request on this connection."""
-        said = [line.partition(b":")[2].strip().lower() for line in _named(self.headers, b"connection")]
-        return self.version == b"HTTP/1.1" and b"close" not in said
-
-    def forwarded(self, stays: bool) -> bytes:
-        kept = _kept(self.headers)
-        return _head(self.first, kept if stays else (*kept, b"Connection: close"))
+def find_end(data: bytes | bytearray, start: int = 0) -> int:
+    """Index after the empty line that ends a head; -1 when it has not come yet. A line feed alone counts too:
+    nothing longer is waited for, and the reader refuses it."""
+    match = _END.search(data, start)
+    return match.end() if match else -1
 
 
-def answer(head: bytes) -> Answer:
+def read_request(head: bytes) -> Request:
     """Raises NotHttp."""
-    first, *headers = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
-    version, _, rest = first.partition(b" ")
-    if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
-        raise NotHttp("no status line")
-    return Answer(version, int(rest[:3]), tuple(headers), first)
+    first, fields, own = _split(head)
+    match = _REQUEST_LINE.fullmatch(first)
+    if match is None:
+        raise NotHttp("no request line")
+    method, target = match[1].decode(), match[2].decode()
+    if b"transfer-encoding" in own:
+        raise NotHttp("a request of unknown length")
+    if sum(name == b"host" for name, _ in fields) > 1:
+        raise NotHttp("more than one host")
+    length = _content_length(own.get(b"content-length", ())) or 0
+    if method == "CONNECT":
+        if length or not _AUTHORITY.fullmatch(target):
+            raise NotHttp("no host and port to connect to")
+        return Request(method, target, 0, b"")
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise NotHttp("no address that a proxy is asked for")
+    authority, path = absolute[1], absolute[2] or "/"
+    if path.startswith("?"):
+        path = "/" + path
+    # The address says where the request goes, whatever its Host field says (RFC 9112, 3.2.2).
+    lines = [f"{method} {path} HTTP/1.1\r\nHost: {authority}".encode()]
+    lines += [line for name, line in fields if name != b"host"]
+    if b"content-length" in own:
+        lines.append(b"Content-Length: %d" % length)
+    return Request(method, f"http://{authority}/", length, b"\r\n".join(lines) + b"\r\n\r\n")
 
 
-def request(head: bytes) -> Request:
-    """Raises NotHttp."""
-    lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
-    if any(b"\r" in line or b"\n" in line or line[:1] in (b" ", b"\t") for line in lines):
-        raise NotHttp("a line that servers may read as two, or two as one")
-    try:
-        method, target, version = lines[0].decode("latin-1").split(" ")
-    except ValueError:
-        raise NotHttp("no request line") from None
-    if not version.startswith("HTTP/1."):
-        raise NotHttp("another version")
-    return Request(method, target, tuple(lines[1:]))
+def read_answer(head: bytes, method: str) -> Answer:
+    """`method`: of the request that it answers. Raises NotHttp."""
+    first, fields, own = _split(head)
+    match = _STATUS_LINE.fullmatch(first)
+    if match is None:
+        raise NotHttp("no status line of HTTP/1.1")
+    status, codings = int(match[2]), own.get(b"transfer-encoding", ())
+    said = _content_length(own.get(b"content-length", ()))
+    if codings and ([coding.lower() for coding in codings] != [b"chunked"] or match[1] == b"0"):
+        raise NotHttp("a transfer encoding other than chunked")
+    if status == 101:
+        raise NotHttp("an upgrade that was not asked for")
+    if status < 200:
+        return Answer(status, 0, True, b"")
+    bodiless = method == "HEAD" or status in (204, 304)
+    length: Length = 0 if bodiless else "chunked" if codings else "rest" if said is None else said
+    # Both at once may be an attempt at smuggling: chunked counts, and nothing follows it (RFC 9112, 6.3).
+    both = bool(codings) and said is not None
+    stays = match[1] == b"1" and length != "rest" and not both and not _closes(own)
+    lines = [first, *(line for _, line in fields)]
+    if codings and status not in (204, 304):
+        lines.append(b"Transfer-Encoding: chunked")
+    elif said is not None and status != 204:
+        lines.append(b"Content-Length: %d" % said)
+    if not stays:
+        lines.append(b"Connection: close")
+    return Answer(status, length, stays, b"\r\n".join(lines) + b"\r\n\r\n")
 
 
-def _kept(headers: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    return tuple(line for line in headers if line.partition(b":")[0].strip().lower() not in _HOP_BY_HOP)
+def read_trailer(section: bytes) -> bytes:
+    """A chunked body's last fields, with the empty line after them, but for those that no trailer may hold.
+    Raises NotHttp."""
+    kept, _ = _fields(section.removesuffix(b"\r\n"))
+    return b"".join(line + b"\r\n" for name, line in kept if name != b"host") + b"\r\n"
 
 
-def _named(headers: tuple[bytes, ...], name: bytes) -> Iterator[bytes]:
-    return (line for line in headers if line.partition(b":")[0].strip().lower() == name)
+Fields = list[tuple[bytes, bytes]]  # name in lower case, and the line as it came, without its end
+Own = dict[bytes, list[bytes]]  # values by name
 
 
-def _head(first: bytes, headers: tuple[bytes, ...]) -> bytes:
-    return b"\r\n".join((first, *headers)) + b"\r\n\r\n"
+def _split(head: bytes) -> tuple[bytes, Fields, Own]:
+    """The first line, the fields that are passed on, and those that are not. Raises NotHttp."""
+    if not head.endswith(b"\r\n\r\n"):
+        raise NotHttp("a line that does not end in CR LF")
+    first, _, block = head[:-2].partition(b"\r\n")
+    fields, own = _fields(block)
+    if options := [option for option in _options(own) if option not in (b"close", b"keep-alive")]:
+        fields = [(name, line) for name, line in fields if name not in options]
+    return first, fields, own
+
+
+def _fields(block: bytes) -> tuple[Fields, Own]:
+    if not _FIELDS.fullmatch(block):
+        raise NotHttp("a header line that can be read in two ways")
+    lines = block.split(b"\r\n")[:-1]
+    if len(lines) > MAX_FIELDS:
+        raise NotHttp(f"more than {MAX_FIELDS} header lines")
+    fields: Fields = []
+    own: Own = {}
+    for line in lines:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name in _OWN:
+            own.setdefault(name, []).append(value.strip(b" \t"))
+        else:
+            fields.append((name, line))
+    return fields, own
+
+
+def _options(own: Own) -> list[bytes]:
+    return [
+        option.strip(b" \t").lower() for value in own.get(b"connection", ()) for option in value.split(b",")
+    ]
+
+
+def _closes(own: Own) -> bool:
+    return b"close" in _options(own)
+
+
+def _content_length(values: list[bytes] | tuple[()]) -> int | None:
+    """None when there is none. Raises NotHttp."""
+    if not values:
+        return None
+    if len(set(values)) > 1:
+        raise NotHttp("several lengths")
+    if not _LENGTH.fullmatch(values[0]):
+        raise NotHttp("a length that is no number")
+    return int(values[0])
