@@ -7,36 +7,37 @@ from urllib.parse import unquote
 
 import idna
 
+from worker.browser.registries import GLOBAL_IPV6, SPECIAL_IPV4, SPECIAL_IPV6
+
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# `is_global` passes several of these; each can lead to an IPv4 address inside, or was never to be routed.
-_NEVER_PUBLIC = tuple(
-    ipaddress.IPv6Network(network)
-    for network in (
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "::/96",
-        "fec0::/10",
-        "2002::/16",
-        "2001::/32",
-        "100::/64",
-        "2001:db8::/32",
-    )
-)
+_MAX_HOST = 3000  # characters as written, of at most 254 once they are decoded and mapped
+
+# The upper half of an interface identifier made of an IPv4 address (ISATAP: RFC 5214, 6.1), in any network.
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
 def is_public(address: IPAddress) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        if address.scope_id or any(address in network for network in _NEVER_PUBLIC):
-            return False
-    return address.is_global and not address.is_multicast
+    """Whether it can only be a server of the public Internet, by the tables of `registries`.
+
+    An IPv6 address that carries an IPv4 address (translated, compatible, NAT64, 6to4, Teredo, ISATAP) is not:
+    where it leads is up to whoever translates. An IPv4-mapped one never leaves this machine as IPv6, and is
+    what its IPv4 address is.
+    """
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in block for block in SPECIAL_IPV4)
+    if address.ipv4_mapped is not None:
+        return not address.scope_id and is_public(address.ipv4_mapped)
+    if address.scope_id or address not in GLOBAL_IPV6 or int(address) >> 32 & 0xFFFF_FFFF in _ISATAP:
+        return False
+    return not any(address in block for block in SPECIAL_IPV6)
 
 
 def plain_host(host: str) -> str:
     """The host as a browser reads it (WHATWG URL, host parsing): percent-decoded, mapped to lower ASCII.
     Raises ValueError when it is none."""
+    if len(host) > _MAX_HOST:
+        raise ValueError("the host is not a name")
     decoded = unquote(host, errors="strict")
     if decoded.isascii():
         plain = decoded.lower()

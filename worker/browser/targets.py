@@ -50,9 +50,11 @@ def parse(url: str) -> Target:
         raise Fault("invalid_url", "payload.url must begin with https:// or http:// and a host.")
     try:
         parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        port = parts.port if parts.port is not None else 443 if parts.scheme == "https" else 80
     except ValueError as error:
         raise Fault("invalid_url", "payload.url has no proper host and port.") from error
+    if port == 0:
+        raise Fault("invalid_url", "payload.url names port 0, which nobody can listen on.")
     if "@" in parts.netloc:
         raise Fault("invalid_url", "payload.url must not hold a user or password; use httpAuth.")
     host, address = _host(parts.hostname or "", parts.netloc.startswith("["))

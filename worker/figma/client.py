@@ -19,6 +19,7 @@ import httpx
 
 from worker import VERSION
 from worker.figma.answers import Passing, Refused, meaning, meaning_of_429, sentence
+from worker.figma.connections import no_cookies
 from worker.figma.faults import Fault, RateLimited, RenderTimeout, TooLarge
 from worker.figma.limiter import Limiter
 from worker.retry import delays
@@ -71,7 +72,10 @@ class Api:
     async def open(cls, access: Access, limiter: Limiter) -> AsyncIterator["Api"]:
         headers = {"X-Figma-Token": access.token, "User-Agent": f"sidejob-worker/{VERSION}"}
         timeout = httpx.Timeout(access.timeout_seconds, connect=10)
-        async with httpx.AsyncClient(base_url=access.url, headers=headers, timeout=timeout) as http:
+        cookies = no_cookies()  # one client serves all jobs
+        async with httpx.AsyncClient(
+            base_url=access.url, headers=headers, timeout=timeout, cookies=cookies
+        ) as http:
             yield cls(access, limiter, http)
 
     async def meta(self, key: str) -> dict[str, Any]:
@@ -217,6 +221,8 @@ class Api:
         await self._limiter.take(tier)
         query = {name: _text(value) for name, value in params.items()}
         async with self._http.stream("GET", path, params=query) as response:
+            if "," in response.headers.get("content-encoding", ""):
+                raise Passing("answered what is packed more than once")
             if response.status_code == 200:
                 return await take(response)
             body = await _limited(response, 65536)

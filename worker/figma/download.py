@@ -18,6 +18,7 @@ import httpx
 from worker import VERSION
 from worker.browser import faults as targeting
 from worker.browser.targets import Targets, parse
+from worker.figma.connections import HostTransport, no_cookies
 from worker.figma.pictures import BadPicture, Size, check, kind_of
 from worker.retry import delays
 
@@ -60,7 +61,10 @@ class Downloads:
         limits = httpx.Limits(max_connections=AT_ONCE * 2, max_keepalive_connections=AT_ONCE)
         timeout = httpx.Timeout(_STALL_SECONDS, connect=10)
         headers = {"User-Agent": f"sidejob-worker/{VERSION}"}
-        async with httpx.AsyncClient(timeout=timeout, limits=limits, headers=headers) as http:
+        transport = HostTransport(limits)
+        async with httpx.AsyncClient(
+            transport=transport, timeout=timeout, headers=headers, cookies=no_cookies()
+        ) as http:
             yield cls(http, api_url, Targets())
 
     async def fetch(self, url: str, target: Path, kind: str | None = None) -> tuple[str, Size]:
@@ -84,26 +88,34 @@ class Downloads:
         raise AssertionError("the last try ends the loop")
 
     async def _stream(self, url: str, target: Path) -> None:
+        from_api = True  # who gave the address: the API, or a host that it only led to
         for _ in range(_REDIRECTS + 1):
-            request = await self._request(url)
+            request, from_api = await self._request(url, from_api)
             async with self._http.stream("GET", **request) as response:
                 if response.is_redirect:
-                    url = urljoin(url, response.headers.get("location", ""))
+                    try:
+                        url = urljoin(url, response.headers.get("location", ""))
+                    except ValueError as error:
+                        raise DownloadFailed("it redirects to no address") from error
                     continue
                 if response.status_code in (401, 403, 404, 410):
                     raise Expired
                 if response.status_code != 200:
                     raise httpx.HTTPStatusError("no file", request=response.request, response=response)
+                if "," in response.headers.get("content-encoding", ""):
+                    raise DownloadFailed("it is packed more than once")
                 return await _write(response, target)
         raise DownloadFailed("it redirects without end")
 
-    async def _request(self, url: str) -> dict[str, Any]:
-        """What to ask of httpx: the very address that was checked, wherever its name leads a moment later.
+    async def _request(self, url: str, from_api: bool) -> tuple[dict[str, Any], bool]:
+        """What httpx is asked for, and whether that is on the API's host. Any other is asked on the very
+        address that was checked, wherever its name leads a moment later, and redirects to nothing of the API's.
         Raises DownloadFailed, and ConnectError where the name cannot be looked up now."""
         try:
             target = parse(url)
-            if self._is_the_apis(target.host) and urlsplit(url).scheme in {"https", self._api.scheme}:
-                return {"url": url}
+            written = httpx.URL(url)
+            if from_api and self._is_the_apis(target.host) and written.scheme in {"https", self._api.scheme}:
+                return {"url": written.copy_with(host=target.host)}, True
             if not target.origin.startswith("https:"):
                 raise DownloadFailed("its address is not https")
             target = await self._targets.locate(target)
@@ -111,9 +123,11 @@ class Downloads:
             if fault.code.startswith("dns_"):
                 raise httpx.ConnectError("its host does not resolve") from fault
             raise DownloadFailed(f"its address is refused ({fault.code})") from fault
-        place = httpx.URL(url).copy_with(host=str(target.addresses[0]))
-        host = urlsplit(url).netloc
-        return {"url": place, "headers": {"Host": host}, "extensions": {"sni_hostname": target.host}}
+        except (httpx.InvalidURL, ValueError) as error:
+            raise DownloadFailed("its address is none") from error
+        headers = {"Host": target.web_origin.partition("://")[2]}
+        place = written.copy_with(host=str(target.addresses[0]))
+        return {"url": place, "headers": headers, "extensions": {"sni_hostname": target.host}}, False
 
     def _is_the_apis(self, host: str) -> bool:
         return host == self._api.hostname or (_is_loopback(host) and _is_loopback(self._api.hostname or ""))

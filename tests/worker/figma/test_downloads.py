@@ -1,5 +1,6 @@
 """Where downloads may come from, and what is asked of whom."""
 
+import gzip
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -151,3 +152,73 @@ async def test_a_file_larger_than_an_artifact_is_cut_short(
     with pytest.raises(DownloadFailed, match="100000 bytes"):
         await some.fetch("https://s3.example/a.png", tmp_path / "file")
     assert len(taken) < 20
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "https://S3.Example/a.png",
+        "https://s3.example:443/a.png",
+        "https://%73%33.example/a.png",
+    ],
+)
+async def test_a_host_is_asked_by_its_plain_name(
+    asked: list[httpx.Request], tmp_path: Path, written: str
+) -> None:
+    await downloads(good(asked), s3_example=PUBLIC).fetch(written, tmp_path / "file", "png")
+    (request,) = asked
+    assert (request.headers["host"], request.extensions["sni_hostname"]) == ("s3.example", "s3.example")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "http://[::1",
+        "https://s3.example/" + "a" * 70_000,
+        "https://s3.example:0/",
+        "https://s3.example:99999/",
+    ],
+)
+async def test_a_redirect_to_no_address_is_a_failed_download(tmp_path: Path, where: str) -> None:
+    some = downloads(lambda _: httpx.Response(302, headers={"location": where}), s3_example=PUBLIC)
+    with pytest.raises(DownloadFailed):
+        await some.fetch("https://s3.example/a.png", tmp_path / "file")
+
+
+async def test_only_the_api_itself_leads_to_the_apis_host(asked: list[httpx.Request], tmp_path: Path) -> None:
+    """A server out there that redirects inside gains nothing; the API's own redirects do."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        to = {
+            "/out": "https://s3.example/in",
+            "/in": "http://figma.internal:8080/secret",
+            "/own": "http://figma.internal:8080/file",
+        }
+        where = to.get(request.url.path)
+        return (
+            httpx.Response(302, headers={"location": where})
+            if where
+            else httpx.Response(200, content=PICTURE)
+        )
+
+    for url in ("http://figma.internal:9000/out", "https://s3.example/in"):
+        with pytest.raises(DownloadFailed):
+            await downloads(answer, s3_example=PUBLIC).fetch(url, tmp_path / "file")
+    assert "/secret" not in [request.url.path for request in asked]
+    await downloads(answer, s3_example=PUBLIC).fetch(
+        "http://figma.internal:9000/own", tmp_path / "file", "png"
+    )
+    assert asked[-1].url.path == "/file"
+
+
+async def test_a_file_that_is_packed_twice_is_not_unpacked(tmp_path: Path) -> None:
+    bomb = gzip.compress(gzip.compress(bytes(1 << 20)))
+    some = downloads(
+        lambda _: httpx.Response(
+            200, headers={"content-encoding": "gzip, gzip"}, stream=httpx.ByteStream(bomb)
+        ),
+        s3_example=PUBLIC,
+    )
+    with pytest.raises(DownloadFailed, match="packed"):
+        await some.fetch("https://s3.example/a.png", tmp_path / "file")

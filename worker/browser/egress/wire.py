@@ -2,7 +2,7 @@
 
 asyncio's streams would do, but for three things. Their reader does not suspend while there are bytes to be
 had, so that a server that floods holds the whole loop. Their writer goes on writing, and logging, when the
-other side has gone. And bytes are counted in each place where they are read, not in the one where they come in.
+other side has gone. And bytes are counted wherever they are read, not in the one place where they come in.
 """
 
 import asyncio
