@@ -109,7 +109,7 @@ class Downloads:
 
     async def _request(self, url: str, from_api: bool) -> tuple[dict[str, Any], bool]:
         """What httpx is asked for, and whether that is on the API's host. Any other is asked on the very
-        address that was checked, wherever its name leads a moment later, and redirects to nothing of the API's.
+        address that was checked, wherever its name leads a moment later; it leads to nothing of the API's.
         Raises DownloadFailed, and ConnectError where the name cannot be looked up now."""
         try:
             target = parse(url)
