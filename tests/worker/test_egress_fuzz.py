@@ -105,7 +105,7 @@ FIELDS = mostly(
 )  # fmt: skip
 SIZES = mostly(
     [b"3\r\nabc\r\n", b"1\r\nx\r\n", b"0a\r\n0123456789\r\n", b"3;ext=1\r\nabc\r\n", b"3 \r\nabc\r\n", b"5\r\n0\r\n\r\n\r\n"],
-    [b"-1\r\n", b"+3\r\nabc\r\n", b"0x3\r\nabc\r\n", b"3\r\nabcd\r\n", b"3\r\nab\r\n", b"3\nabc\n", b"3\r\nabc\n", b" 3\r\nabc\r\n",
+    [b"-1\r\n", b"+3\r\nabc\r\n", b"0x3\r\nabc\r\n", b"3\r\nabcd\r\n", b"3\r\nabcXY", b"3\r\nabc\n0", b"3\r\nab\r\n", b"3\nabc\n", b"3\r\nabc\n", b" 3\r\nabc\r\n",
      b"\r\n", b"3;a\nb\r\nabc\r\n", b"3;a\rb\r\nabc\r\n", b"f" * 17 + b"\r\n", b"f" * 16 + b"\r\n", b"3_0\r\n", b"3;" + b"a" * 5000 + b"\r\nabc\r\n"],
 )  # fmt: skip
 LAST = mostly(
