@@ -91,7 +91,6 @@ class Door:
         task = self._admitted.get(target.origin)
         if task is None:
             task = asyncio.create_task(self._targets.locate(target))
-            task.add_done_callback(_take_exception)
             self._admitted[target.origin] = task
         await asyncio.wait({task})  # it goes on if this request ends: another may wait for it too
         return task.result()
@@ -320,9 +319,3 @@ def _place(target: Target) -> tuple[str, int]:
 
 
 def _ignore(_: Wire) -> None: ...
-
-
-def _take_exception(task: asyncio.Task[Target]) -> None:
-    """Whoever waited may have gone; nobody is told of it in the log."""
-    if not task.cancelled():
-        task.exception()
