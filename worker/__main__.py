@@ -1,4 +1,5 @@
-"""`python -m worker`. Exit codes: 0 drained, 1 port in use or no browser, 2 wrong settings or sign-in.
+"""`python -m worker`. Exit codes: 0 drained, 1 port in use or no browser, 2 wrong settings or sign-in, 3 a
+bug, which the log tells of.
 
 A project that does not answer is waited for, with /readyz saying 503."""
 
@@ -62,8 +63,15 @@ async def work(settings: Settings) -> None:
         handlers: dict[str, Handler] = kinds.handlers(visitor, settings.force_success)
         async with _figma(settings) as figma, Project.open(settings) as project:
             handlers |= figma.handlers()
-            shop = Workshop(project, handlers, metrics, settings.lease_seconds, settings.work_folder)
-            runner = Runner(settings, project, shop, metrics, lambda: engine.ready)
+            shop = Workshop(
+                project,
+                handlers,
+                metrics,
+                settings.lease_seconds,
+                settings.work_folder,
+                settings.job_seconds,
+            )
+            runner = Runner(settings, project, shop, metrics, lambda: engine.ready, browserless="figma.")
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, runner.drain)
             async with serving(runner, settings.health_host, settings.health_port) as port:
@@ -103,6 +111,9 @@ def main() -> int:
     except OSError as error:
         print(f"The worker cannot start: HEALTH_PORT {settings.health_port}: {error}", file=sys.stderr)
         return 1
+    except Exception:
+        logging.getLogger("worker").critical("the worker met a bug and ends", exc_info=True)
+        return 3
     return 0
 
 

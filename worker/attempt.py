@@ -7,15 +7,16 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from worker import log as lines
-from worker import uploads
-from worker.errors import ArtifactGone, LeaseLost, NoFunctions, ProjectError, Refused, Unreachable
+from worker import reports, uploads
+from worker.claims import Claim
+from worker.errors import ArtifactGone, LeaseLost, ProjectError, Refused, Unreachable
 from worker.handlers import (
     Context,
     Done,
@@ -33,16 +34,18 @@ from worker.handlers import (
 )
 from worker.lease import Lease, Loss
 from worker.metrics import Metrics
-from worker.project import Claim, Project, Report
-from worker.retry import delays, persistently
+from worker.project import Project, Report
+from worker.retry import persistently
+from worker.storable import MAX_RESULT_BYTES, TooLarge
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 10  # a cancelled handler gets so long to clean up
-_TRIES_BEFORE_DIRECT = 3
-_MOST_SHOWN = 100  # artifacts in a result: it goes through a body of 1 MiB together with their rows
+# A type that this worker does not know: others may, as while a new version is rolled out.
+_UNKNOWN_TYPE_DELAY = timedelta(seconds=15)
+_BUG = Error("internal_error", "The worker failed; its log says why.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Workshop:
     metrics: Metrics
     lease_seconds: float
     folder: str  # where attempts keep their files; empty: the system's temporary folder
+    job_seconds: float = 3600.0  # what a handler may take; then it is stopped, whatever it does
 
 
 class Attempt:
@@ -65,7 +69,9 @@ class Attempt:
         self._shelf = uploads.Shelf(shop.project, claim.job)
         self._work: asyncio.Task[str] | None = None
         self._lease = Lease(lambda: shop.project.renew(claim), shop.lease_seconds)
-        self._handed_back = False
+        self._claimed = time.monotonic()
+        self._handed_back = asyncio.Event()
+        self._progress_shown: Any = None
         self._checkpoint = claim.job.checkpoint
         self._folder = _Folder(shop.folder)
 
@@ -87,9 +93,7 @@ class Attempt:
 
     def hand_back(self) -> None:
         """Stops the work and gives the job back to the queue. Harmless when it has just ended."""
-        self._handed_back = True
-        if self._work is not None:
-            self._work.cancel()
+        self._handed_back.set()
 
     def look(self) -> None:
         """Is the job still ours? Somebody says that it was cancelled."""
@@ -98,43 +102,85 @@ class Attempt:
     async def _run_while_held(self) -> str:
         keeper = asyncio.create_task(self._lease.hold())
         self._work = asyncio.create_task(self._perform())
-        if self._handed_back:
-            self._work.cancel()
+        stopping = asyncio.create_task(self._handed_back.wait())
         try:
-            await asyncio.wait({self._work, keeper}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {self._work, keeper, stopping},
+                timeout=self._shop.job_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if not self._work.done():
                 await _stop(self._work)
-                loss = keeper.result()
-                log.warning("stopped: the lease is gone", extra=lines.fields(loss=loss.value))
-                return "cancelled" if loss is Loss.CANCELLED else "lease_lost"
-            if self._work.cancelled():
+                if keeper.done():
+                    loss = keeper.result()
+                    log.warning("stopped: the lease is gone", extra=lines.fields(loss=loss.value))
+                    return "cancelled" if loss is Loss.CANCELLED else "lease_lost"
+                if not stopping.done():
+                    return await self._end_overdue()
+            if not self._work.done() or self._work.cancelled():
                 return await self._release("drain")
             return self._work.result()
         finally:
-            keeper.cancel()
-            self._work.cancel()
+            for task in (keeper, stopping, self._work):
+                task.cancel()
+
+    async def _end_overdue(self) -> str:
+        seconds = self._shop.job_seconds
+        log.error("stopped: the handler took too long", extra=lines.fields(seconds=seconds))
+        error = Error("job_timeout", f"The job took longer than the worker's {seconds:.0f} s (JOB_SECONDS).")
+        with self._losing_the_lease() as ended:
+            ended.append(await self._tell(reports.failure(error)))
+        return ended[-1]
 
     async def _perform(self) -> str:
-        try:
+        with self._losing_the_lease() as ended:
             try:
-                return await self._conclude(await self._handle())
-            except ArtifactGone as gone:
-                log.warning("made anew what was to be shared: %s", gone)
-                return await self._conclude(await self._handle(alone=True))
+                ended.append(await self._perform_once_or_twice())
+            except (LeaseLost, asyncio.CancelledError):
+                raise
+            except Exception:
+                log.exception("the attempt met a bug")
+                ended.append(await self._tell(reports.failure(_BUG)))
+            finally:
+                self._folder.remove()
+        return ended[-1]
+
+    async def _perform_once_or_twice(self) -> str:
+        try:
+            return await self._conclude(await self._handle(), share_again=True)
+        except ArtifactGone as gone:
+            log.warning("made again what was to be shared: %s", gone)
+            return await self._conclude(await self._handle(alone=True), share_again=False)
+
+    @contextlib.contextmanager
+    def _losing_the_lease(self) -> Iterator[list[str]]:
+        """For what may find the lease gone: how the attempt has ended is the last entry then."""
+        ended: list[str] = []
+        try:
+            yield ended
         except LeaseLost as lost:
             log.warning("not ours any more; nothing written", extra=lines.fields(status=lost.status))
-            return "cancelled" if lost.status == "cancelled" else "lease_lost"
-        finally:
-            self._folder.remove()
+            ended.append("cancelled" if lost.status == "cancelled" else "lease_lost")
 
     async def _handle(self, *, alone: bool = False) -> Outcome:
         """`alone`: nothing is taken from earlier jobs. What this one has stored is in its checkpoint."""
+        if self.claim.fault is not None:
+            field_name = self.claim.fault.partition(":")[0]
+            return GiveUp(Error("payload_unreadable", f"{self.claim.fault}.", {"field": field_name}))
         job = replace(self.claim.job, checkpoint=self._checkpoint)
         handler = self._shop.handlers.get(job.type)
         if handler is None:
-            return GiveUp(Error("unknown_type", f"This worker knows no jobs of type {job.type[:100]!r}."))
+            log.warning("this worker knows no such type", extra=lines.fields(type=job.type))
+            return Postpone(_UNKNOWN_TYPE_DELAY, "unknown_type")
         try:
             return await handler(job, self._context(alone=alone))
+        except LeaseLost:
+            raise
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            log.exception("the handler cancelled itself: this is a bug")
+            return RetryLater(_BUG)
         except FileTooLarge as error:
             return GiveUp(Error("output_too_large", str(error)))
         except StorageFailed as error:
@@ -145,7 +191,7 @@ class Attempt:
                 log.error("no space left for the job's files")
                 return RetryLater(Error("disk_full", "The worker had no space left for the job's files."))
             log.exception("the handler raised: this is a bug")
-            return RetryLater(Error("internal_error", "The worker failed; its log says why."))
+            return RetryLater(_BUG)
 
     def _context(self, *, alone: bool) -> Context:
         job, shelf, project = self.claim.job, self._shelf, self._shop.project
@@ -172,111 +218,106 @@ class Attempt:
 
     async def _progress(self, progress: Any, checkpoint: Any = None) -> None:
         self._checkpoint = self._checkpoint if checkpoint is None else checkpoint
+        self._progress_shown = progress
         try:
-            await self._shop.project.progress(self.claim, progress, checkpoint)
+            await self._report_progress(checkpoint)
         except ProjectError as error:
             log.debug("progress not reported: %s", error)
+        except Exception:
+            log.exception("progress not reported: this is a bug")
 
-    async def _conclude(self, outcome: Outcome) -> str:
+    async def _report_progress(self, checkpoint: Any) -> None:
+        project, shown = self._shop.project, self._progress_shown
+        try:
+            await project.progress(self.claim, shown, checkpoint)
+        except TooLarge:
+            log.error("the checkpoint is larger than the database keeps; it goes without")
+            await project.progress(self.claim, shown)
+
+    async def _conclude(self, outcome: Outcome, *, share_again: bool) -> str:
         match outcome:
             case Done():
-                return await self._store_and_deliver(outcome)
+                return await self._store_and_tell(outcome, share_again=share_again)
             case RetryLater(error, after, files):
                 await self._keep_evidence(files)
-                at = None if after is None else datetime.now(UTC) + after
                 log.warning("failed: %s", error.message, extra=lines.fields(code=error.code))
-                await self._deliver(Report(ok=False, error=error.as_json(), retry_at=at))
-                return "failed"
+                return await self._tell(reports.failure(error, after=after))
             case GiveUp(error, files):
                 await self._keep_evidence(files)
                 log.warning("failed for good: %s", error.message, extra=lines.fields(code=error.code))
-                await self._deliver(Report(ok=False, error=error.as_json(), give_up=True))
-                return "failed"
+                return await self._tell(reports.failure(error, give_up=True))
             case Postpone(after, reason, checkpoint):
                 if checkpoint is not None:
                     await self._keep_checkpoint(checkpoint)
-                return await self._release(reason, datetime.now(UTC) + after)
+                return await self._release(reason, after)
+        raise TypeError(f"a handler returned {type(outcome).__name__}, which is no outcome")
 
-    async def _store_and_deliver(self, done: Done) -> str:
-        job, began = self.claim.job, time.monotonic()
+    async def _store_and_tell(self, done: Done, *, share_again: bool) -> str:
+        began = time.monotonic()
+        if len(done.files) > reports.MAX_ARTIFACTS:
+            said = f"The job made {len(done.files)} files; a job may have {reports.MAX_ARTIFACTS}."
+            return await self._tell(reports.failure(Error("output_too_large", said), give_up=True))
         try:
-            stored = await self._shelf.store_all(done.files)
+            stored = uploads.distinct(await self._shelf.store_all(done.files))
         except FileTooLarge as error:
-            return await self._conclude(GiveUp(Error("output_too_large", str(error))))
+            return await self._tell(reports.failure(Error("output_too_large", str(error)), give_up=True))
         except (Unreachable, Refused, OSError) as error:
             log.error("upload failed: %s", error)
-            return await self._conclude(RetryLater(Error("upload_failed", "The files could not be stored.")))
+            return await self._tell(reports.failure(Error("upload_failed", "The files could not be stored.")))
         uploaded = [
             kept.size for kept, file in zip(stored, done.files, strict=True) if isinstance(file, File)
         ]
         self._shop.metrics.add("uploaded_bytes_total", sum(uploaded))
-        now = time.monotonic()
-        timings = {
-            **done.result.get("timings", {}),
-            "queueMs": max(0, round((job.claimed_at - job.due_at).total_seconds() * 1000)),
-            "uploadMs": round((now - began) * 1000),
-            "totalMs": max(0, round((datetime.now(UTC) - job.claimed_at).total_seconds() * 1000)),
-        }
-        result = {**done.result, "timings": timings}
-        if len(stored) <= _MOST_SHOWN:
-            result["artifacts"] = [_shown(file) for file in stored]
+        result = {**done.result, "timings": self._timings(done.result.get("timings"), began)}
         try:
-            await self._deliver(Report(ok=True, result=result, artifacts=tuple(map(uploads.row, stored))))
-        except ArtifactGone:
-            raise
-        except Refused as error:
-            log.exception("the result was refused: this is a bug")
-            failure = Error("result_refused", "The project refused the result.", {"reason": error.code})
-            await self._deliver(Report(ok=False, error=failure.as_json()))
-            return "failed"
-        return "succeeded"
+            report = reports.success(result, stored)
+        except TooLarge:
+            log.error("the result is too large")
+            said = f"The result has more than {MAX_RESULT_BYTES // 1024} KiB as JSON."
+            return await self._tell(reports.failure(Error("result_too_large", said), give_up=True))
+        return await self._tell(report, share_again=share_again)
+
+    def _timings(self, measured: object, upload_began: float) -> dict[str, Any]:
+        """Waiting by the database's clock; the rest by this machine's, which may be set but not turned."""
+        job, now = self.claim.job, time.monotonic()
+        return {
+            **(measured if isinstance(measured, Mapping) else {}),
+            "queueMs": max(0, round((job.claimed_at - job.due_at).total_seconds() * 1000)),
+            "uploadMs": round((now - upload_began) * 1000),
+            "totalMs": round((now - self._claimed) * 1000),
+        }
 
     async def _keep_evidence(self, files: tuple[File, ...]) -> None:
         """What shows why an attempt failed is worth a try, and no more: the failure is told in any case."""
         if not files:
             return
         try:
-            rows = tuple(map(uploads.row, await self._shelf.store_all(files)))
-            await self._shop.project.record_artifacts(self.claim, rows)
+            stored = uploads.distinct(await self._shelf.store_all(files))
+            await self._shop.project.record_artifacts(self.claim, tuple(map(reports.row, stored)))
         except LeaseLost:
             raise
         except (FileTooLarge, ProjectError, OSError) as error:
             log.warning("files of a failed attempt are not kept: %s", error)
+        except Exception:
+            log.exception("files of a failed attempt are not kept: this is a bug")
 
-    async def _deliver(self, report: Report) -> None:
-        """Repeats until it is told, or the lease ends and stops the attempt. Raises LeaseLost, Refused."""
-        absent = 0
-        for pause in delays(0.2, 5):
-            try:
-                await self._shop.project.post_result(self.claim, report)
-                return
-            except NoFunctions as error:
-                absent += 1
-                log.debug("task-result: %s", error)
-            except Unreachable as error:
-                log.warning("the result is not delivered yet: %s", error)
-            if absent >= _TRIES_BEFORE_DIRECT:
-                try:
-                    await self._shop.project.finish(self.claim, report)
-                    log.warning("FUNCTIONS_URL does not serve task-result; finished directly in the database")
-                    return
-                except Unreachable as error:
-                    log.warning("the result is not delivered yet: %s", error)
-            await asyncio.sleep(pause)
+    async def _tell(self, report: Report, *, share_again: bool = False) -> str:
+        """How the attempt has ended. Raises LeaseLost; ArtifactGone where `share_again`."""
+        return await reports.tell(self._shop.project, self.claim, report, share_again=share_again)
 
     async def _keep_checkpoint(self, checkpoint: Any) -> None:
         """Before the job is handed back. Whatever becomes of it, the job is handed back all the same. Raises
         LeaseLost."""
         try:
-            await persistently(lambda: self._shop.project.progress(self.claim, None, checkpoint))
+            await persistently(lambda: self._report_progress(checkpoint))
         except LeaseLost:
             raise
         except ProjectError as error:
             log.warning("the checkpoint was not kept: %s", error)
 
-    async def _release(self, reason: str, run_at: datetime | None = None) -> str:
+    async def _release(self, reason: str, after: timedelta | None = None) -> str:
         try:
-            await persistently(lambda: self._shop.project.release(self.claim, reason, run_at))
+            await persistently(lambda: self._shop.project.release(self.claim, reason, after))
             log.info("handed back", extra=lines.fields(reason=reason))
             return "released"
         except LeaseLost as lost:
@@ -302,11 +343,6 @@ async def _stop(work: asyncio.Task[str]) -> None:
         log.error("the handler does not stop; left behind")
     elif not work.cancelled() and (error := work.exception()):
         log.warning("the handler failed while it was stopped", exc_info=error)
-
-
-def _shown(file: Stored) -> dict[str, Any]:
-    shown = {key: getattr(file, key) for key in ("name", "mime", "size", "width", "height", "path")}
-    return {key: value for key, value in shown.items() if value is not None}
 
 
 @dataclass

@@ -1,11 +1,12 @@
 """What can go wrong between the worker and the project.
 
 ProjectError
-├── Unreachable        no answer, or one that says "later" (network, 5xx, 429): trying again may help
+├── Unreachable        no answer, or one that says "later": trying again may help
+│   ├── Later          there was an answer: "later", or one that is not understood, such as a proxy's page
 │   └── NoFunctions    nobody serves FUNCTIONS_URL (refused, 404, 503)
 ├── SignInRefused      the worker's own email or password is wrong
 ├── LeaseLost          the job is no longer this attempt's; `status` says what became of it
-└── Refused            anything else that trying again will not mend; `code` says what
+└── Refused            anything else that trying again will not help; `code` says what
     └── ArtifactGone   a file that was to be shared with an earlier job is there no more
 """
 
@@ -15,6 +16,10 @@ class ProjectError(Exception):
 
 
 class Unreachable(ProjectError):
+    pass
+
+
+class Later(Unreachable):
     pass
 
 

@@ -33,7 +33,8 @@ class Live:
     """One socket: it listens on the executor's topics, and speaks on the agent's own.
 
     token: a fresh access token. state: what presence and `agent.status` show. wake: there may be work.
-    cancelled: somebody cancelled a job in the hands of one of the executor's workers.
+    cancelled: somebody cancelled a job in the hands of one of the executor's workers. now: the database's
+    time.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Live:
         figures: Callable[[], State],
         wake: Callable[[], None],
         cancelled: Callable[[str], None],
+        now: Callable[[], datetime],
         every_seconds: float,
     ) -> None:
         self._url = f"{url}/realtime/v1"
@@ -60,6 +62,7 @@ class Live:
         self._figures = figures
         self._wake = wake
         self._cancelled = cancelled
+        self._now = now
         self._every_seconds = every_seconds
         self._changed = asyncio.Event()
         self.listening = False
@@ -121,7 +124,9 @@ class Live:
         return client, agent, lost
 
     def _on_cancel(self, message: BroadcastPayload) -> None:
-        self._cancelled(str(message["payload"].get("jobId")))
+        payload = message.get("payload")
+        if isinstance(payload, Mapping):  # anybody who may speak on the topic may have sent anything
+            self._cancelled(str(payload.get("jobId")))
 
     async def _speak(
         self, client: AsyncRealtimeClient, agent: AsyncRealtimeChannel, lost: asyncio.Event
@@ -139,9 +144,8 @@ class Live:
                 await agent.send_broadcast("agent.status", state)
             if time.monotonic() - tracked_at >= _PRESENCE_SECONDS:
                 tracked_at = time.monotonic()
-                await agent.track(
-                    {**state, "lastSeenAt": datetime.now(UTC).isoformat(timespec="milliseconds")}
-                )
+                seen_at = self._now().astimezone(UTC).isoformat(timespec="milliseconds")
+                await agent.track({**state, "lastSeenAt": seen_at})
             await agent.send_broadcast("worker.metrics", {"agentId": self._agent_id, **self._figures()})
             await _first_of(self._every_seconds, lost, self._changed)
             if not lost.is_set() and self._changed.is_set():

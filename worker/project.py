@@ -1,59 +1,37 @@
 """Supabase as the worker sees it: the queue's transitions, Storage, the function that takes results."""
 
+import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 from postgrest.exceptions import APIError
-from postgrest.types import ReturnMethod
 from storage3.exceptions import StorageApiError
+from storage3.utils import StorageException
 
-from sidejob.errors import UPSTREAM
-from worker import VERSION
-from worker.errors import (
-    ArtifactGone,
-    LeaseLost,
-    NoFunctions,
-    ProjectError,
-    Refused,
-    SignInRefused,
-    Unreachable,
-)
+from worker import VERSION, answers, claims, failures, storable
+from worker.answers import Unreadable
+from worker.claims import Claim
+from worker.errors import Later, NoFunctions, Refused, SignInRefused, Unreachable
+from worker.failures import TokenRefused
 from worker.handlers import Earlier, Job, Stored
 from worker.session import Session
 from worker.settings import Settings
 
 T = TypeVar("T")
 
-# Codes that say "later": PostgREST without its database (PGRST00…); Postgres's classes of connection,
-# conflict, resource and operator; and, where a proxy answered instead, HTTP's 408, 429, 5xx.
-_LATER = ("PGRST00", "08", "40001", "40P01", "53", "57", "408", "429", "500", "502", "503", "504")
-
+MAX_BODY_BYTES = 1024 * 1024  # of a request to a function (docs/http.md)
+MAX_DELAY_SECONDS = 365 * 86_400.0
 
 _EARLIER_JOBS = 4
-_MOST_ROWS = 1000  # what a hosted project's REST answers at most
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A job under a lease. Every write carries these three; the token is never logged."""
-
-    job: Job
-    lease_token: str
-    trace_id: str | None = None  # W3C trace id of the request that asked for the job
-
-    @property
-    def fence(self) -> dict[str, Any]:
-        return {"job_id": self.job.id, "attempt": self.job.attempt, "lease_token": self.lease_token}
-
-    def __repr__(self) -> str:
-        return f"Claim({self.job.id}, attempt {self.job.attempt})"
+_MAX_ROWS = 1000  # of an answer of a hosted project's REST
+_ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +43,22 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """The answer to a heartbeat."""
+
+    cancelled: tuple[str, ...]  # ids of jobs that were cancelled in this process's hands lately
+    at: datetime | None  # the database's clock
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """How an attempt ended. Artifacts are rows as `finish_job` takes them."""
+    """How an attempt ended. Artifacts are rows as `finish_job` takes them; all of it is storable already."""
 
     ok: bool
     result: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
     artifacts: tuple[Mapping[str, Any], ...] = ()
-    retry_at: datetime | None = None
+    retry_after_seconds: float | None = None  # after a failure; None: the queue's own backoff
     give_up: bool = False
 
 
@@ -98,7 +84,7 @@ class Project:
         """Signs in and returns who this worker is, as its memberships have it."""
         user_id = await self._session.user_id()
         members = self._session.client.table("workspace_members")
-        rows = await self._rest(
+        rows = await self._select(
             lambda: (
                 members.select("worker_id", "workspace_id")
                 .eq("user_id", user_id)
@@ -110,7 +96,8 @@ class Project:
             raise Refused(
                 "not_a_worker", "WORKER_EMAIL is no worker of any workspace; an operator must make it one"
             )
-        return Identity(str(rows[0]["worker_id"]), tuple(str(row["workspace_id"]) for row in rows))
+        with _understood("workspace_members"):
+            return Identity(str(rows[0]["worker_id"]), tuple(str(row["workspace_id"]) for row in rows))
 
     async def token(self) -> str:
         """An access token that lasts a little longer."""
@@ -121,30 +108,41 @@ class Project:
         """Why this worker can work no longer: its password was changed, and its session is about to end."""
         return self._session.locked_out
 
-    async def claim(self, agent_id: str, max_jobs: int) -> list[Claim]:
-        """Claims and starts. Never repeated: a claim whose answer was lost holds its jobs until their leases
-        expire."""
-        rows = await self._rpc(
+    async def claim(self, agent_id: str, max_jobs: int, type_prefix: str | None = None) -> list[Claim]:
+        """Claims and starts; with a prefix, only jobs whose type begins with it. Never repeated: a claim
+        whose answer was lost holds its jobs until their leases expire."""
+        answer = await self._call(
             "claim_jobs",
             executor_id=self._settings.executor_id,
             max_jobs=max_jobs,
             lease_seconds=self._settings.lease_seconds,
+            type_prefix=type_prefix,
             agent_id=agent_id,
             start=True,
         )
-        return [_claim(row) for row in rows or []]
+        with _understood("claim_jobs"):
+            return claims.read(answer)
 
     async def renew(self, claim: Claim) -> None:
-        await self._rpc("renew_lease", **claim.fence, lease_seconds=self._settings.lease_seconds)
+        _status(await self._rpc("renew_lease", **claim.fence, lease_seconds=self._settings.lease_seconds))
 
     async def progress(self, claim: Claim, progress: Any, checkpoint: Any = None) -> None:
-        await self._rpc("report_progress", **claim.fence, progress=progress, checkpoint=checkpoint)
+        """Raises TooLarge for a checkpoint that is larger than the database keeps; nothing is sent then."""
+        kept = None
+        if checkpoint is not None:
+            kept = storable.clean(checkpoint, storable.MAX_CHECKPOINT_BYTES)
+        shown = storable.clean_progress(progress)
+        _status(await self._rpc("report_progress", **claim.fence, progress=shown, checkpoint=kept))
 
-    async def release(self, claim: Claim, reason: str, run_at: datetime | None = None) -> None:
-        await self._rpc("release_job", **claim.fence, run_at=_iso(run_at), reason=reason)
+    async def release(self, claim: Claim, reason: str, after: timedelta | None = None) -> None:
+        """Hands the job back, to be run after a while or at once."""
+        delay = {} if after is None else {"delay_seconds": delay_seconds(after)}
+        said = storable.clean_text(reason, 1000)
+        _status(await self._rpc("release_job", **claim.fence, reason=said, **delay))
 
     async def finish(self, claim: Claim, report: Report) -> str:
-        """The direct way to end an attempt, for when the function that takes results is not there."""
+        """The direct way to end an attempt, for when the function that takes results does not."""
+        delay = report.retry_after_seconds
         answer = await self._rpc(
             "finish_job",
             **claim.fence,
@@ -152,19 +150,20 @@ class Project:
             result=report.result,
             error=report.error,
             artifacts=list(report.artifacts),
-            retry_at=_iso(report.retry_at),
             give_up=report.give_up,
+            **({} if delay is None else {"retry_after_seconds": delay}),
         )
-        return str(_one(answer)["status"])
+        return _status(answer)
 
     async def record_artifacts(self, claim: Claim, rows: tuple[Mapping[str, Any], ...]) -> None:
         """Of an attempt that goes on or fails; one that succeeds records them with its end."""
         job = claim.job
         own = {"job_id": job.id, "workspace_id": job.workspace_id, "attempt": job.attempt}
-        table = self._session.client.table("artifacts")
-        await self._rest(
-            lambda: table.insert([{**row, **own} for row in rows], returning=ReturnMethod.minimal)
-        )
+        columns = dict.fromkeys(name for row in rows for name in row)  # PostgREST wants the same in every row
+        body = [{**columns, **row, **own} for row in rows]
+        answer = await self._request("artifacts", body, {"Prefer": "return=minimal"})
+        if answer.status_code != 201:
+            raise Later(f"artifacts answered {answer.status_code} in a shape that is not understood")
 
     async def tend(self, call: str) -> int:
         """One call of the queue's upkeep, `release_expired_leases` for example. Returns how much there was to
@@ -177,39 +176,38 @@ class Project:
         while True:
             answer = await self._post("artifacts-sweep", {"after": after})
             if answer.status_code != 200:
-                raise _answered(answer)
-            body = answer.json()
-            removed += int(body["removed"])
-            if body["scannedTo"] is None:
+                raise failures.of_function(answer)
+            with _understood("artifacts-sweep"):
+                body = answers.decode(answer.text)
+                removed += int(body["removed"])
+                scanned_to = body["scannedTo"]
+            if scanned_to is None or str(scanned_to) == after:
                 return removed
-            after = str(body["scannedTo"])
+            after = str(scanned_to)
 
-    async def heartbeat(
-        self, agent_id: str, status: str, running: int, metrics: Mapping[str, Any]
-    ) -> Sequence[str]:
-        """Returns the ids of jobs that were cancelled in this process's hands lately."""
-        answer = await self._rpc(
-            "worker_heartbeat",
-            agent_id=agent_id,
-            executor_id=self._settings.executor_id,
-            status=status,
-            running=running,
-            capacity=self._settings.max_jobs,
-            version=VERSION,
-            metrics=dict(metrics),
+    async def heartbeat(self, agent_id: str, status: str, running: int, metrics: Mapping[str, Any]) -> Beat:
+        answer = _one(
+            await self._rpc(
+                "worker_heartbeat",
+                agent_id=agent_id,
+                executor_id=self._settings.executor_id,
+                status=status,
+                running=running,
+                capacity=self._settings.max_jobs,
+                version=VERSION,
+                metrics=storable.clean(metrics, storable.MAX_METRICS_BYTES),
+            )
         )
-        return [str(job_id) for job_id in _one(answer)["cancelled"]]
+        with _understood("worker_heartbeat"):
+            return Beat(tuple(str(job_id) for job_id in answer["cancelled"] or ()), _moment(answer.get("ts")))
 
     async def upload(self, path: str, content: bytes | Path, mime: str) -> None:
         """Stores an object; over an older one of the same path, so that it may be repeated."""
 
         async def send(_: str) -> None:
-            try:
+            with _storage():
                 bucket = self._session.client.storage.from_("artifacts")
                 await bucket.upload(path, content, {"content-type": mime, "upsert": "true"})
-            except StorageApiError as error:
-                status = int(error.status) if str(error.status).isdigit() else 500
-                raise _refusal(status, str(error.code), error.message[:500]) from error
 
         await self._signed(send)
 
@@ -218,13 +216,13 @@ class Project:
         target lies in this attempt's folder, so what is there already is what was asked for."""
 
         async def send(_: str) -> bool:
-            try:
-                await self._session.client.storage.from_("artifacts").copy(source, target)
-            except StorageApiError as error:
-                status = int(error.status) if str(error.status).isdigit() else 500
-                if status in (404, 409):
-                    return status == 409
-                raise _refusal(status, str(error.code), error.message[:500]) from error
+            with _storage():
+                try:
+                    await self._session.client.storage.from_("artifacts").copy(source, target)
+                except StorageApiError as error:
+                    if (status := _status_of(error)) in (404, 409):
+                        return status == 409
+                    raise
             return True
 
         return await self._signed(send)
@@ -246,37 +244,27 @@ class Project:
             )
 
         for place in range(_EARLIER_JOBS):
-            rows = await self._rest(partial(nth, place))
+            rows = await self._select(partial(nth, place))
             if not rows:
                 break
-            yield Earlier(rows[0]["result"], await self._files(rows[0]["id"]))
+            with _understood("jobs"):
+                result, job_id = dict(rows[0]["result"]), str(rows[0]["id"])
+            yield Earlier(result, await self._files(job_id))
 
     async def _files(self, job_id: str) -> tuple[Stored, ...]:
         columns = [entry.name for entry in fields(Stored)]
         artifacts = self._session.client.table("artifacts")
-        rows = await self._rest(lambda: artifacts.select(*columns).eq("job_id", job_id).limit(_MOST_ROWS))
-        return tuple(Stored(**row) for row in rows)
+        rows = await self._select(lambda: artifacts.select(*columns).eq("job_id", job_id).limit(_MAX_ROWS))
+        with _understood("artifacts"):
+            return tuple(Stored(**row) for row in rows)
 
     async def post_result(self, claim: Claim, report: Report) -> str:
         """Posts to `task-result`; returns the job's status. Repeating it is harmless."""
-        body: dict[str, Any] = {
-            "jobId": claim.job.id,
-            "type": claim.job.type,
-            "attempt": claim.job.attempt,
-            "leaseToken": claim.lease_token,
-            "ok": report.ok,
-            "result": report.result,
-            "error": report.error,
-            "artifacts": [_camel(row) for row in report.artifacts] or None,
-            "retryAt": _iso(report.retry_at),
-            "giveUp": report.give_up or None,
-        }
-        body = {name: value for name, value in body.items() if value is not None}
-        answer = await self._post("task-result", body, claim.trace_id)
-        told = _json(answer)
-        if answer.status_code == 200 and "status" in told:
-            return str(told["status"])
-        raise _answered(answer)
+        answer = await self._post("task-result", _result_body(claim, report), claim.trace_id)
+        if answer.status_code == 200:
+            with _understood("task-result"):
+                return _status(answers.decode(answer.text))
+        raise failures.of_function(answer)
 
     async def _post(
         self, function: str, body: Mapping[str, Any], trace_id: str | None = None
@@ -285,28 +273,61 @@ class Project:
         trace = {"traceparent": f"00-{trace_id}-{os.urandom(8).hex()}-01"} if trace_id else {}
 
         async def send(token: str) -> httpx.Response:
-            headers = {"Authorization": f"Bearer {token}", "apikey": self._settings.publishable_key} | trace
             try:
-                answer = await self._http.post(url, json=body, headers=headers)
+                answer = await self._http.post(url, content=_json(body), headers=self._headers(token) | trace)
             except httpx.ConnectError as error:
                 raise NoFunctions("nobody listens at FUNCTIONS_URL") from error
             if answer.status_code == 401:
-                raise _answered(answer)
+                raise failures.of_function(answer)
             return answer
 
         return await self._signed(send)
 
     async def _rpc(self, name: str, **arguments: Any) -> Any:
-        return await self._rest(lambda: self._session.client.rpc(name, arguments))
+        """What a function of the database answers. An answer that is no JSON is Later."""
+        answer = await self._call(name, **arguments)
+        with _understood(name):
+            return answers.decode(answer)
 
-    async def _rest(self, request: Callable[[], Any]) -> Any:
-        async def send(_: str) -> Any:
-            try:
-                return (await request().execute()).data
-            except APIError as error:
-                raise _translated(error) from error
+    async def _call(self, name: str, **arguments: Any) -> str:
+        """The same, as text."""
+        answer = await self._request(f"rpc/{name}", arguments)
+        return answer.content.decode("utf-8", "replace")
+
+    async def _request(
+        self, path: str, body: Any, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """POST to PostgREST, not by supabase-py: that decodes an answer as a whole, or not at all."""
+        url = f"{self._settings.supabase_url}/rest/v1/{path}"
+
+        async def send(token: str) -> httpx.Response:
+            answer = await self._http.post(
+                url, content=_json(body), headers=self._headers(token) | dict(headers or {})
+            )
+            if not answer.is_success:
+                raise failures.of_database(answer)
+            return answer
 
         return await self._signed(send)
+
+    async def _select(self, request: Callable[[], Any]) -> list[dict[str, Any]]:
+        async def send(_: str) -> Any:
+            try:
+                with _understood("a query"):
+                    rows = (await request().execute()).data
+                    return [dict(row) for row in rows]
+            except APIError as error:
+                raise failures.of_query(error) from error
+
+        rows: list[dict[str, Any]] = await self._signed(send)
+        return rows
+
+    def _headers(self, token: str) -> dict[str, str]:
+        return {
+            "Authorization": f"Bearer {token}",
+            "apikey": self._settings.publishable_key,
+            "Content-Type": "application/json",
+        }
 
     async def _signed(self, request: Callable[[str], Awaitable[T]]) -> T:
         """With the session's token; once more with a new one when it is refused: nothing happened then."""
@@ -314,87 +335,91 @@ class Project:
         try:
             try:
                 return await request(token)
-            except _TokenRefused:
+            except TokenRefused:
                 await self._session.reject(token)
                 return await request(await self._session.token())
         except httpx.HTTPError as error:
             raise Unreachable(f"no answer ({type(error).__name__})") from error
 
 
-class _TokenRefused(Refused):
-    pass
+def fits_function(claim: Claim, report: Report) -> bool:
+    """Whether `task-result` takes a body of this size."""
+    return len(_json(_result_body(claim, report))) <= MAX_BODY_BYTES
 
 
-def _refusal(status: int, code: str, message: str) -> ProjectError:
-    if status == 401:
-        return _TokenRefused(code, message)
-    if status >= 500 or status in (408, 429):
-        return Unreachable(f"answered {status} ({code}): {message[:200]}")
-    return Refused(code, message)
+def delay_seconds(after: timedelta) -> float:
+    """As it is sent: never negative, a year at most. The database adds it to its own clock."""
+    return min(max(after.total_seconds(), 0.0), MAX_DELAY_SECONDS)
 
 
-def _translated(error: APIError) -> ProjectError:
-    code, message = error.code or "unknown", (error.message or "")[:500]
-    meaning = UPSTREAM.get(code)
-    if meaning == "lease_lost":
-        return LeaseLost(str(error.details or "unknown"))
-    if meaning == "not_found":
-        return LeaseLost("gone")  # the job, or this worker's membership
-    if meaning == "artifact_gone":
-        return ArtifactGone(meaning, message)
-    if code == "401" or meaning == "invalid_token":
-        return _TokenRefused(code, message)
-    if code.startswith(_LATER):
-        return Unreachable(f"answered {code}: {message[:200]}")
-    return Refused(code, message)
+def _result_body(claim: Claim, report: Report) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "jobId": claim.job.id,
+        "type": claim.job.type,
+        "attempt": claim.job.attempt,
+        "leaseToken": claim.lease_token,
+        "ok": report.ok,
+        "result": report.result,
+        "error": report.error,
+        "artifacts": [_camel(row) for row in report.artifacts] or None,
+        "retryAfterSeconds": report.retry_after_seconds,
+        "giveUp": report.give_up or None,
+    }
+    return {name: value for name, value in body.items() if value is not None}
 
 
-def _json(answer: httpx.Response) -> dict[str, Any]:
+def _json(body: Any) -> bytes:
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+@contextmanager
+def _understood(who: str) -> Iterator[None]:
+    """An answer in an unexpected shape, such as a proxy's page with status 200, says nothing: Later."""
     try:
-        body = answer.json()
-    except ValueError:
-        body = None
-    return body if isinstance(body, dict) else {}
+        yield
+    except (Unreadable, *_ODD) as error:
+        raise Later(f"the answer of {who} is not understood ({type(error).__name__})") from error
 
 
-def _answered(answer: httpx.Response) -> ProjectError:
-    """What an answer of a function says that is not the one hoped for."""
-    body = _json(answer)
-    status, code = answer.status_code, str(body.get("code", answer.status_code))
-    if status == 409 and code == "lease_lost":
-        details = body.get("details")
-        return LeaseLost(str(details.get("status", "unknown")) if isinstance(details, dict) else "unknown")
-    if status == 409 and code == "artifact_gone":
-        return ArtifactGone(code, str(body.get("error", ""))[:500])
-    if status in (404, 503):
-        return NoFunctions(f"a function answered {status}")
-    return _refusal(502 if status < 400 else status, code, str(body.get("error", ""))[:500])
+@contextmanager
+def _storage() -> Iterator[None]:
+    try:
+        with _understood("Storage"):
+            yield
+    except StorageApiError as error:
+        raise failures.of_status(_status_of(error), f"{error.code}: {error.message}") from error
+    except StorageException as error:
+        raise Later(f"Storage: {error}"[:300]) from error
+
+
+def _status_of(error: StorageApiError) -> int:
+    return int(error.status) if str(error.status).isdigit() else 500
 
 
 def _camel(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"sameAs" if name == "same_as" else name: value for name, value in row.items()}
 
 
-def _one(answer: Any) -> Any:
-    return answer[0] if isinstance(answer, list) else answer
+def _one(answer: Any) -> dict[str, Any]:
+    """The one row of an answer. Raises Later when there is none."""
+    row = answer[0] if isinstance(answer, list) and answer else answer
+    if not isinstance(row, dict):
+        raise Later("the answer has no row")
+    return row
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat() if moment else None
+def _status(answer: Any) -> str:
+    """The job's status after a transition. Raises Later when the answer does not have it: nobody knows then
+    whether anything was done."""
+    status = _one(answer).get("status")
+    if not isinstance(status, str):
+        raise Later("the answer has no status")
+    return status
 
 
-def _claim(row: Mapping[str, Any]) -> Claim:
-    created = datetime.fromisoformat(row["created_at"])
-    due = datetime.fromisoformat(row["next_run_at"]) if row.get("next_run_at") else created
-    job = Job(
-        id=row["id"],
-        type=row["type"],
-        payload=row["payload"] or {},
-        workspace_id=row["workspace_id"],
-        attempt=row["attempt"],
-        last_attempt=row["attempts"] - row["released"] >= row["max_attempts"],
-        due_at=max(created, due),
-        claimed_at=datetime.now(UTC),
-        checkpoint=row.get("checkpoint"),
-    )
-    return Claim(job, row["lease_token"], row.get("trace_id"))
+def _moment(text: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

@@ -1,9 +1,12 @@
-"""Pauses between tries, and requests that may be tried again."""
+"""Pauses between tries, requests that may be tried again, and how long a server asks to be left alone."""
 
 import asyncio
 import itertools
 import random
+import re
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from worker.errors import Unreachable
 
@@ -27,3 +30,24 @@ async def persistently(request: Callable[[], Awaitable[None]], tries: int = 3) -
         else:
             return
     await request()
+
+
+def retry_after(text: str | None, date: str | None = None) -> float | None:
+    """The seconds that `Retry-After` asks for, in digits or as a date (RFC 9110, 10.2.3); None where there is
+    nothing to be read. `date`: the answer's own Date. The server wrote both by one clock; the worker's may be
+    wrong by minutes."""
+    if not text:
+        return None
+    if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text.strip()):
+        return float(text)
+    then = http_date(text)
+    return None if then is None else max(0.0, (then - (http_date(date) or datetime.now(UTC))).total_seconds())
+
+
+def http_date(text: str | None) -> datetime | None:
+    """A date as HTTP writes it; None for anything else."""
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

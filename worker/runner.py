@@ -12,17 +12,19 @@ from typing import Any
 from sidejob import channels
 from worker import VERSION
 from worker.attempt import Attempt, Workshop
+from worker.clock import DatabaseClock
 from worker.errors import ProjectError, Refused, SignInRefused
 from worker.live import Live
 from worker.metrics import Metrics
 from worker.project import Project
 from worker.retry import delays
 from worker.settings import Settings
+from worker.supervision import supervised
 
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 30.0  # between looks at a queue that does not answer
-_STALLED_SECONDS = 120.0  # a claim loop that did not turn for so long is ill
+_STALLED_SECONDS = 120.0  # a claim loop that is so much later than it had planned is ill
 _SECOND_LOOK_SECONDS = 0.25  # after a wake-up: the database sends one in 100 ms, however many jobs come
 _UPKEEP = ("release_expired_leases", "settle_dependencies", "run_schedules")  # every SWEEP_SECONDS
 _CLEANING = ("remove_old_jobs", "remove_leftovers")
@@ -33,7 +35,11 @@ _LAST_WORD_SECONDS = 3.0  # for the final heartbeat and for handing jobs back af
 
 
 class Runner:
-    """Claims and runs attempts until `drain`. `browser_ready` says whether handlers could work now."""
+    """Claims and runs attempts until `drain`.
+
+    browser_ready: whether there is a browser now. browserless: the beginning of the types that need none;
+    they alone are claimed while the browser is away.
+    """
 
     def __init__(
         self,
@@ -42,6 +48,7 @@ class Runner:
         shop: Workshop,
         metrics: Metrics,
         browser_ready: Callable[[], bool],
+        browserless: str | None = None,
     ) -> None:
         self.agent_id = settings.agent_id
         self._settings = settings
@@ -49,6 +56,7 @@ class Runner:
         self._shop = shop
         self._metrics = metrics
         self._browser_ready = browser_ready
+        self._browserless = browserless
         self._attempts: dict[Attempt, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()  # something may be claimable, or a slot became free
         self._beat_now = asyncio.Event()
@@ -57,7 +65,8 @@ class Runner:
         self._live: Live | None = None
         self._hinted = False  # a wake-up came since the last look
         self._answering = False
-        self._turned = time.monotonic()
+        self._stalled_at = time.monotonic() + _STALLED_SECONDS
+        self._clock = DatabaseClock()
         self._sweep_at = 0.0
         self._clean_at = 0.0
         self._tending: asyncio.Task[None] | None = None
@@ -70,7 +79,10 @@ class Runner:
         if not await self._arrive():
             return
         await self._say("idle")  # Realtime lets an agent speak whom the queue has heard of
-        beating = [asyncio.create_task(self._beat()), *self._start_listening()]
+        beating = [
+            asyncio.create_task(supervised("heartbeats", self._beat)),
+            *(asyncio.create_task(supervised("live messages", live.run)) for live in self._listeners()),
+        ]
         try:
             await self._claim_until_draining()
             await self._finish_or_hand_back()
@@ -104,7 +116,7 @@ class Runner:
                 attempt.look()
 
     def alive(self) -> bool:
-        return time.monotonic() - self._turned < _STALLED_SECONDS or self._draining.is_set()
+        return time.monotonic() < self._stalled_at or self._draining.is_set()
 
     def readiness(self) -> dict[str, object]:
         browser, draining = self._browser_ready(), self._draining.is_set()
@@ -130,7 +142,7 @@ class Runner:
     async def _arrive(self) -> bool:
         """Signs in and takes a name; False when a drain came first."""
         for pause in delays(0.5, _LONGEST_PAUSE_SECONDS):
-            self._turned = time.monotonic()
+            self._turn(pause)
             try:
                 self._identity = await self._project.identify()
                 worker_id = self._identity.worker_id
@@ -145,7 +157,7 @@ class Runner:
                 return False
         raise AssertionError("delays never end")
 
-    def _start_listening(self) -> list[asyncio.Task[None]]:
+    def _listeners(self) -> list[Live]:
         settings = self._settings
         if not settings.realtime:
             return []
@@ -159,9 +171,10 @@ class Runner:
             figures=lambda: {"running": len(self._attempts), **self._figures()},
             wake=self.wake,
             cancelled=self.look,
+            now=self._clock.now,
             every_seconds=max(5.0, settings.heartbeat_seconds),
         )
-        return [asyncio.create_task(self._live.run())]
+        return [self._live]
 
     @property
     def _listening(self) -> bool:
@@ -184,16 +197,17 @@ class Runner:
     async def _claim_until_draining(self) -> None:
         pauses = delays(1, _LONGEST_PAUSE_SECONDS)
         while not self._draining.is_set():
-            self._turned = time.monotonic()
+            self._turn()
             self._woken.clear()
             hinted, self._hinted = self._hinted, False
             usual = self._settings.idle_poll_seconds if self._listening else self._settings.poll_seconds
             pause = (_SECOND_LOOK_SECONDS if hinted else usual) * random.uniform(0.75, 1.25)
             free = self._settings.max_jobs - len(self._attempts)
             try:
-                if free and self._browser_ready() and await self._claim(free):
+                if free and await self._claim(free):
                     # There may be more: look again as soon as there is a free slot, and that may be now.
                     pause = _LONGEST_PAUSE_SECONDS if self._full else 0.0
+                self._turn()
                 await self._tend()
                 self._answer(True)
                 pauses = delays(1, _LONGEST_PAUSE_SECONDS)
@@ -210,15 +224,24 @@ class Runner:
                 log.error("handing back what there is: %s", self._project.locked_out)
                 self.drain()
                 self.drain()  # at once, while the session lasts
+            self._turn(pause)
             await self._pause(pause, self._woken)
+
+    def _turn(self, pause: float = 0.0) -> None:
+        """The loop turns, and will turn again after this pause."""
+        self._stalled_at = time.monotonic() + pause + _STALLED_SECONDS
 
     @property
     def _full(self) -> bool:
         return len(self._attempts) >= self._settings.max_jobs
 
     async def _claim(self, free: int) -> bool:
-        """Starts what it gets; True if every free slot was filled."""
-        claims = await self._project.claim(self.agent_id, free)
+        """Starts what it gets; True if every free slot was filled. Without a browser nothing is claimed that
+        may need it."""
+        browser = self._browser_ready()
+        if not browser and self._browserless is None:
+            return False
+        claims = await self._project.claim(self.agent_id, free, None if browser else self._browserless)
         self._metrics.add("claims_total", found="jobs" if claims else "nothing")
         self._metrics.add("claimed_jobs_total", len(claims))
         for claim in claims:
@@ -298,6 +321,8 @@ class Runner:
                 log.info("removed files that nobody needs", extra={"fields": {"count": removed}})
         except ProjectError as error:
             log.warning("stored files were not swept (the next sweep finds them): %s", error)
+        except Exception:
+            log.exception("stored files were not swept: this is a bug")
 
     async def _finish_or_hand_back(self) -> None:
         log.info("draining", extra={"fields": {"running": len(self._attempts)}})
@@ -305,7 +330,7 @@ class Runner:
             await self._pause(self._settings.drain_seconds, self._at_once)
             for attempt in self._attempts:
                 attempt.hand_back()
-            await asyncio.gather(*self._attempts.values())
+            await asyncio.gather(*self._attempts.values(), return_exceptions=True)
 
     async def _beat(self) -> None:
         while True:
@@ -318,10 +343,11 @@ class Runner:
     async def _say(self, status: str) -> None:
         try:
             async with asyncio.timeout(_LAST_WORD_SECONDS):
-                cancelled = await self._project.heartbeat(
+                beat = await self._project.heartbeat(
                     self.agent_id, status, len(self._attempts), self._figures()
                 )
-            for job_id in cancelled:
+            self._clock.hear(beat.at)
+            for job_id in beat.cancelled:
                 self.look(job_id)
         except (ProjectError, TimeoutError) as error:
             log.debug("no heartbeat: %s", error)

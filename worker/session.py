@@ -9,7 +9,8 @@ from supabase import AsyncClient, AsyncClientOptions
 from supabase_auth.errors import AuthApiError, AuthError
 from supabase_auth.types import Session as Tokens
 
-from worker.errors import ProjectError, SignInRefused, Unreachable
+from sidejob.verdicts import verdict
+from worker.errors import Later, ProjectError, SignInRefused, Unreachable
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 _MARGIN_SECONDS = 60  # refreshed when less than this is left
 _AGAIN_SECONDS = 5  # after which a refresh that failed is tried again, while the session lasts
 _HANDING_BACK_SECONDS = 20  # what a worker that is locked out keeps of its session, to hand its jobs back
+_ODD = (KeyError, TypeError, ValueError, AttributeError, RecursionError)  # of reading an unexpected answer
 _REFUSALS = 3  # one may be a mistake of the project's
 
 
@@ -56,6 +58,7 @@ class Session:
         async with self._lock:
             if self._tokens is not None and time.monotonic() < self._renew_at:
                 return self._tokens
+            asked = time.monotonic()
             try:
                 self._tokens = await self._renew(self._tokens)
             except ProjectError as error:
@@ -69,9 +72,9 @@ class Session:
                 log.warning("going on with the session there is: %s", error)
                 self._renew_at = time.monotonic() + _AGAIN_SECONDS
                 return self._tokens
-            now, lifetime = time.monotonic(), self._tokens.expires_in
-            self._renew_at = now + lifetime - min(_MARGIN_SECONDS, lifetime / 2)
-            self._ends_at = now + lifetime
+            lifetime = self._tokens.expires_in  # the end by a wall clock, `expires_at`, may be wrong here
+            self._renew_at = asked + lifetime - min(_MARGIN_SECONDS, lifetime / 2)
+            self._ends_at = asked + lifetime
             self._refusals = 0
             return self._tokens
 
@@ -81,11 +84,13 @@ class Session:
             try:
                 return _present((await auth.refresh_session(tokens.refresh_token)).session)
             except AuthApiError as error:
-                if error.status >= 500 or error.status == 429:
-                    raise Unreachable(f"refresh answered {error.status}") from error
+                if verdict(None, error.status) == "later":
+                    raise Later(f"refresh answered {error.status}") from error
                 log.warning("the session could not be refreshed; signing in again")
             except AuthError as error:
                 raise Unreachable("the session could not be refreshed: no answer") from error
+            except _ODD as error:
+                raise Later("the session could not be refreshed: the answer is not understood") from error
         try:
             tokens = _present(
                 (
@@ -97,17 +102,19 @@ class Session:
             log.info("signed in")
             return tokens
         except AuthApiError as error:
-            if error.status >= 500 or error.status == 429:
-                raise Unreachable(f"sign-in answered {error.status}") from error
+            if verdict(None, error.status) == "later":
+                raise Later(f"sign-in answered {error.status}") from error
             raise SignInRefused(
                 f"sign-in refused ({error.code or error.status}): check WORKER_EMAIL, WORKER_PASSWORD"
                 " and SUPABASE_PUBLISHABLE_KEY"
             ) from error
         except AuthError as error:
             raise Unreachable("sign-in got no answer") from error
+        except _ODD as error:
+            raise Later("the answer to the sign-in is not understood") from error
 
 
 def _present(tokens: Tokens | None) -> Tokens:
     if tokens is None:
-        raise Unreachable("sign-in answered without a session")
+        raise Later("sign-in answered without a session")
     return tokens

@@ -208,6 +208,13 @@ class Settings:
     heartbeat_seconds: float = _setting(
         "HEARTBEAT_SECONDS", "Pause between heartbeats", _number(0.2, 15), default="5", unit="seconds"
     )
+    job_seconds: int = _setting(
+        "JOB_SECONDS",
+        "Longest a job may be worked on; then it is stopped, which costs an attempt",
+        _whole(60, 86_400),
+        default="3600",
+        unit="seconds",
+    )
     drain_seconds: float = _setting(
         "DRAIN_SECONDS",
         "How long running jobs may go on after SIGTERM",

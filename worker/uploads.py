@@ -5,17 +5,20 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from worker.handlers import File, FileTooLarge, Job, Stored
 from worker.project import Project
 from worker.retry import persistently
+from worker.storable import clean_text
 
 MAX_BYTES = 256 * 1024 * 1024
 _LONGEST_NAME = 200
+_MAX_OBJECT_NAME = 255  # with a number
+_MAX_ROW_NAME = 255  # characters; supabase/migrations/…_create_artifacts.sql
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(;[ -~]{0,200})?")
 # What Storage takes in a key (supabase/storage, src/storage/limits.ts, isValidKey), but for `?`.
 _NOT_TAKEN = re.compile(r"[^A-Za-z0-9_!\-.*'() &$@=;:+,]")
 
@@ -30,15 +33,9 @@ def _reduced(name: str, taken: set[str]) -> str:
     letters = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]
     plain = _NOT_TAKEN.sub("_", unicodedata.normalize("NFC", "".join(letters))).strip(" ")
     plain = re.sub(r"\.{2,}", ".", plain)  # two dots are refused wherever they stand
-    stem, dot, extension = plain.rpartition(".")
-    if not dot or not 0 < len(extension) <= 16:
-        stem, dot, extension = plain, "", ""
-    stem = stem[: _LONGEST_NAME - len(dot + extension)].strip(".") or "file"
-    candidate, number = f"{stem}{dot}{extension}", 2
-    while candidate in taken:
-        candidate, number = f"{stem}-{number}{dot}{extension}", number + 1
-    taken.add(candidate)
-    return candidate
+    stem, extension = _parts(plain)
+    stem = stem[: _LONGEST_NAME - len(extension)].strip(".") or "file"
+    return _numbered(f"{stem}{extension}", taken, _MAX_OBJECT_NAME)
 
 
 def object_path(job: Job, name: str) -> str:
@@ -56,12 +53,12 @@ class Shelf:
 
     async def store(self, file: File) -> Stored:
         """Uploads a file, a few times if need be. Raises FileTooLarge, Unreachable, Refused, OSError."""
-        path = self._place(file.name)
+        path, mime = self._place(file.name), media_type(file.mime)
         size, digest = await asyncio.to_thread(_measure, file.content)
         if size > MAX_BYTES:
             raise FileTooLarge(f"{file.name[:100]!r} has {size} bytes; an artifact has {MAX_BYTES} at most.")
-        await persistently(partial(self._project.upload, path, file.content, file.mime))
-        return Stored(file.name, file.mime, size, digest, path, file.width, file.height)
+        await persistently(partial(self._project.upload, path, file.content, mime))
+        return Stored(file.name, mime, size, digest, path, file.width, file.height)
 
     async def adopt(self, file: Stored, name: str) -> Stored | None:
         """The file under another name; None when it is gone. An artifact's is shared, what an earlier attempt
@@ -86,12 +83,55 @@ class Shelf:
         return object_path(self._job, _reduced(name, self._taken))
 
 
-def row(file: Stored) -> dict[str, Any]:
-    """The artifact row, as `finish_job` takes it."""
-    if file.id:
-        return {"name": file.name, "same_as": file.id}
-    known = {key: value for key, value in asdict(file).items() if value is not None}
-    return {**known, "bucket": "artifacts"}
+def distinct(files: Iterable[Stored]) -> tuple[Stored, ...]:
+    """The files with names that artifact rows take, all different: equal ones are numbered, in order, so that
+    the same files always give the same answer."""
+    taken: set[str] = set()
+    return tuple(
+        replace(
+            file,
+            name=_numbered(_row_name(file.name), taken, _MAX_ROW_NAME),
+            mime=media_type(file.mime),
+            width=_pixels(file.width),
+            height=_pixels(file.height),
+        )
+        for file in files
+    )
+
+
+def media_type(mime: object) -> str:
+    """As the artifacts table takes it; what it would refuse is any bytes."""
+    return mime if isinstance(mime, str) and _MEDIA_TYPE.fullmatch(mime) else "application/octet-stream"
+
+
+def _row_name(name: object) -> str:
+    plain = re.sub(r"[\x00-\x1f]", " ", clean_text(name))
+    if len(plain) > _MAX_ROW_NAME:
+        stem, extension = _parts(plain)
+        plain = stem[: _MAX_ROW_NAME - len(extension)] + extension
+    return plain or "file"
+
+
+def _pixels(count: object) -> int | None:
+    whole = isinstance(count, int) and not isinstance(count, bool)
+    return count if whole and 0 < count < 2**31 else None  # type: ignore[operator, return-value]
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Stem, and extension with its dot; a long one is none."""
+    stem, dot, extension = name.rpartition(".")
+    return (stem, dot + extension) if dot and 0 < len(extension) <= 16 else (name, "")
+
+
+def _numbered(name: str, taken: set[str], longest: int) -> str:
+    """The name, or the first numbered one that is free; it is taken then."""
+    stem, extension = _parts(name)
+    candidate, number = name, 2
+    while candidate in taken:
+        ending = f"-{number}{extension}"
+        candidate, number = stem[: longest - len(ending)] + ending, number + 1
+    taken.add(candidate)
+    return candidate
 
 
 def _measure(content: bytes | Path) -> tuple[int, str]:

@@ -29,7 +29,7 @@ async def test_a_line_says_which_job_of_many_it_is_about() -> None:
         ("a", 1, "x"),
         ("b", 1, "x"),
     ]
-    assert line("done").keys() == {"ts", "level", "logger", "message"}
+    assert line("done").keys() == {"ts", "severity", "logger", "message"}
 
 
 def test_secrets_are_cut_out_of_message_field_and_traceback() -> None:

@@ -123,7 +123,6 @@ async def test_each_outcome_becomes_what_it_says(start: Start, jobs: Jobs, bench
     [
         ("test.broken", "internal_error", "queued"),
         ("test.full", "disk_full", "queued"),
-        ("test.unknown", "unknown_type", "failed"),
     ],
 )
 async def test_what_a_handler_cannot_answer_has_its_code(

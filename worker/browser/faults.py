@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from typing import Any
 
 from playwright.async_api import Error as PlaywrightError
 
 from worker.handlers import Error, GiveUp, Job, Outcome, RetryLater, Verdict
+from worker.retry import retry_after
 
 VERDICTS: Mapping[str, Verdict] = {
     "invalid_payload": Verdict.GIVE_UP,
@@ -141,23 +141,8 @@ def of_driver(error: Exception) -> Fault | None:
     return Fault("capture_failed", "The browser could not do it.")
 
 
-def of_status(status: int, retry_after: str | None) -> Fault:
-    """An HTTP status that the job does not accept."""
-    return Fault(
-        "http_status", f"The server answered {status}.", retry_after=_pause(retry_after), status=status
-    )
-
-
-def _pause(text: str | None) -> timedelta | None:
-    """Retry-After, in seconds or as a date (RFC 9110, 10.2.3)."""
-    if not text:
-        return None
-    try:
-        pause = (
-            timedelta(seconds=int(text))
-            if text.isdigit()
-            else parsedate_to_datetime(text) - datetime.now(UTC)
-        )
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(pause, timedelta()), _LONGEST_RETRY_AFTER)
+def of_status(status: int, headers: Mapping[str, str]) -> Fault:
+    """An HTTP status that the job does not accept. `headers`: of the answer, names in lower case."""
+    seconds = retry_after(headers.get("retry-after"), headers.get("date"))
+    pause = None if seconds is None else timedelta(seconds=min(seconds, _LONGEST_RETRY_AFTER.total_seconds()))
+    return Fault("http_status", f"The server answered {status}.", retry_after=pause, status=status)

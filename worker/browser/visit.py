@@ -168,7 +168,7 @@ class Visitor:
         if visit.response is None:
             raise Fault("not_a_page", "The address gave no page.")
         if options.fails_on(visit.response.status):
-            raise of_status(visit.response.status, visit.response.headers.get("retry-after"))
+            raise of_status(visit.response.status, visit.response.headers)
 
 
 async def _draw_small(line: Line, view: Mapping[str, int], scale: float) -> None:

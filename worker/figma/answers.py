@@ -8,9 +8,9 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 
 from worker.figma.faults import Fault, RenderTimeout, TooLarge
+from worker.retry import http_date, retry_after
 
 _QUOTA_SECONDS = 6 * 3600  # a longer Retry-After is a used-up month, not a busy minute
 _LONGEST_SECONDS = 10 * 365 * 86400.0
@@ -71,10 +71,12 @@ def _rights(status: int, low: str, words: Mapping[str, str]) -> Fault:
 
 def meaning_of_429(headers: Mapping[str, str], shown: Callable[[str], str]) -> Exception:
     """Refused, or Fault `figma_quota_exhausted`. `shown` makes a header's text fit to be told."""
-    seconds = retry_after(headers.get("retry-after"))
+    date = headers.get("date")
+    seconds = retry_after(headers.get("retry-after"), date)
     if seconds is None or seconds <= _QUOTA_SECONDS:
         return Refused(seconds)
-    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    seconds = min(seconds, _LONGEST_SECONDS)
+    until = (http_date(date) or datetime.now(UTC)) + timedelta(seconds=seconds)
     named = {
         "planTier": headers.get("x-figma-plan-tier"),
         "limitType": headers.get("x-figma-rate-limit-type"),
@@ -90,18 +92,6 @@ def meaning_of_429(headers: Mapping[str, str], shown: Callable[[str], str]) -> E
         retryAfterSeconds=round(seconds),
         **known,
     )
-
-
-def retry_after(text: str | None) -> float | None:
-    """Seconds; in digits or as a date (RFC 9110, 10.2.3). None where there is nothing to be read."""
-    if text is None:
-        return None
-    try:
-        if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
-            return min(float(text), _LONGEST_SECONDS)
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def sentence(body: bytes) -> str:
