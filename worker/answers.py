@@ -22,7 +22,7 @@ class Unreadable(Exception):
 def split(text: str) -> list[tuple[str, str]]:
     """The entries of the outermost array or object, each as (name, text); the name is empty in an array, and
     JSON text in an object. Of a text that ends too early, the last entry is the torn one. Raises Unreadable
-    when there is no array or object."""
+    where there is no array or object, or nothing of it."""
     text = text.strip(_SPACE)
     if text[:1] not in ("[", "{"):
         raise Unreadable("is neither an array nor an object")
@@ -44,7 +44,11 @@ def split(text: str) -> list[tuple[str, str]]:
         elif depth == 1 and char == ":" and text[0] == "{" and not colon:
             colon = at
     last = _entry(text, begin, colon, end)
-    return [*found, last] if found or any(last) else []
+    if found or any(last):
+        return [*found, last]
+    if end == len(text):
+        raise Unreadable("ends too early")
+    return []
 
 
 def _entry(text: str, begin: int, colon: int, end: int) -> tuple[str, str]:

@@ -40,8 +40,13 @@ def clean_text(text: object, longest: int | None = None) -> str:
         plain = str.__str__(text) if isinstance(text, str) else str(text)
     except Exception:  # noqa: BLE001  somebody's own __str__
         return UNREADABLE
-    plain = plain.replace("\0", "").encode("utf-8", "replace").decode()
+    plain = utf8(plain.replace("\0", "")).decode()
     return plain if longest is None or len(plain) <= longest else plain[: longest - 1] + "…"
+
+
+def utf8(text: str) -> bytes:
+    """A file's bytes: halves of surrogate pairs, which no encoding has, become question marks."""
+    return text.encode("utf-8", "replace")
 
 
 def clean(value: Any, max_bytes: int) -> Any:
@@ -135,7 +140,7 @@ class _Cleaning:
             return value
         value = float(value)
         if not math.isfinite(value):
-            self._spend(4)
+            self._spend(5)
             return None
         self._spend(len(f"{Decimal(repr(value)):f}"))  # Postgres writes 1e300 with all its digits
         return value

@@ -3,6 +3,8 @@
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from worker.storable import clean_text
+
 _MOST = 20  # entries of a list
 _LONGEST = 500  # characters of each
 
@@ -25,7 +27,7 @@ class FirstFew:
 
 def storable(text: str) -> str:
     """Without what JSON in Postgres cannot hold: NUL and halves of surrogate pairs."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
+    return clean_text(text)
 
 
 def short(text: str) -> str:

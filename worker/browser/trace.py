@@ -13,6 +13,7 @@ from playwright.async_api import BrowserContext
 from playwright.async_api import Error as PlaywrightError
 
 from worker.handlers import File
+from worker.storable import utf8
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,6 @@ class Trace:
     def files(self) -> tuple[File, ...]:
         if not self._wanted:
             return ()
-        console = json.dumps(self._report, ensure_ascii=False, indent=1).encode()
+        console = utf8(json.dumps(self._report, ensure_ascii=False, indent=1))
         files = (File("console.json", "application/json", console),)
         return (*files, File("trace.zip", "application/zip", self._zip)) if self._zip else files

@@ -8,6 +8,7 @@ from worker.figma.client import Api, reading
 from worker.figma.download import Downloads
 from worker.figma.options import CommentsOptions, instant
 from worker.handlers import Context, Done, File, Job
+from worker.storable import utf8
 
 
 async def comments(
@@ -21,7 +22,7 @@ async def comments(
         threads = [thread for thread in threads if not thread.get("resolved_at")]
     if options.since is not None:
         threads = [thread for thread in threads if _latest(thread) >= options.since]
-    content = json.dumps({"file": key, "threads": threads}, ensure_ascii=False, indent=1).encode()
+    content = utf8(json.dumps({"file": key, "threads": threads}, ensure_ascii=False, indent=1))
     result = {
         "action": "figma.comments",
         "file": key,

@@ -2,11 +2,12 @@
 
 import contextlib
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from worker.browser.shown import storable
+from worker import storable
 from worker.figma.client import Access, Api
 from worker.figma.comments import comments
 from worker.figma.download import Downloads
@@ -70,9 +71,10 @@ class Figma:
                 options = read(model, job.payload, invalid)
                 self._admit(options.reference.key)
                 done = await work(options, job, context, self._api, self._downloads)
-                return Done(_storable(done.result), done.files)
+                return Done(storable.clean(done.result, sys.maxsize), done.files)
             except Fault as fault:
-                return Fault(fault.code, _storable(fault.message), **_storable(fault.details)).outcome()
+                details = storable.clean(fault.details, sys.maxsize)
+                return Fault(fault.code, storable.clean_text(fault.message), **details).outcome()
             except RateLimited as limited:
                 return limited.outcome()
 
@@ -90,15 +92,3 @@ class Figma:
             raise Fault(
                 "figma_token_missing", "The worker has no Figma token: an operator must set FIGMA_API_TOKEN."
             )
-
-
-def _storable(value: Any) -> Any:
-    """Somebody's layer names may hold what Postgres does not take."""
-    match value:
-        case str():
-            return storable(value)
-        case dict():
-            return {name: _storable(entry) for name, entry in value.items()}
-        case list():
-            return [_storable(entry) for entry in value]
-    return value

@@ -13,6 +13,7 @@ from worker.figma.download import Downloads
 from worker.figma.faults import Fault, TooLarge
 from worker.figma.options import FileOptions
 from worker.handlers import Context, Done, File, Job
+from worker.storable import utf8
 
 _COUNTED_BYTES = 64 * 1024 * 1024  # a larger file is not read into memory to be counted
 _HEAD = ("name", "version", "lastModified", "editorType")
@@ -66,7 +67,7 @@ async def _by_pages(api: Api, key: str, params: dict[str, Any], target: Path) ->
             pages[index] = entry["document"]
             for table in ("components", "componentSets", "styles"):
                 file.setdefault(table, {}).update(entry.get(table) or {})
-    await asyncio.to_thread(lambda: target.write_text(json.dumps(file, ensure_ascii=False)))
+    await asyncio.to_thread(lambda: target.write_bytes(utf8(json.dumps(file, ensure_ascii=False))))
 
 
 def _pack(plain: Path, packed: Path) -> dict[str, Any]:

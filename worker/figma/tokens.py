@@ -16,6 +16,7 @@ from worker.figma.options import TokensOptions, matches
 from worker.figma.styles import style_tokens
 from worker.figma.variables import TokenSet, token_sets
 from worker.handlers import Context, Done, File, Job
+from worker.storable import utf8
 
 _NOT_FOR_THIS_PLAN = ("figma_plan_required", "figma_forbidden", "figma_scope_missing")
 
@@ -63,9 +64,9 @@ def _files(options: TokensOptions, sets: list[TokenSet]) -> Iterator[File]:
                 name, number = f"{one.file_name}-{number}", number + 1
             taken.add(name)
             text = json.dumps(one.nested(), ensure_ascii=False, indent=2)
-            yield File(f"{name}.tokens.json", "application/json", text.encode())
+            yield File(f"{name}.tokens.json", "application/json", utf8(text))
     if "css" in options.outputs:
-        yield File("tokens.css", "text/css", stylesheet(sets).encode())
+        yield File("tokens.css", "text/css", utf8(stylesheet(sets)))
 
 
 def _with_hint(fault: Fault) -> Fault:
