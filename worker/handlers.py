@@ -24,14 +24,14 @@ class Job:
     workspace_id: str
     attempt: int  # counts claims from 1; part of the fence and of artifact paths
     last_attempt: bool  # a failure of this attempt is final
-    due_at: datetime  # when it could first have been claimed
+    due_at: datetime  # when it could first have been claimed; both by the database's clock
     claimed_at: datetime
     checkpoint: Any = None  # what an earlier attempt left
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Why an attempt failed: a code for machines, and a sentence that is safe to show to whoever asked."""
+    """Why an attempt failed: a code for machines, and a sentence that is safe to show to those who asked."""
 
     code: str
     message: str
@@ -84,7 +84,10 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """`result["source"]`, where there is one, is how `Context.earlier` finds this job later."""
+    """A success. What cannot be stored of the result is replaced (`worker.storable`), and above 1 MiB it is
+    the failure `result_too_large`. Files of one name are numbered.
+
+    `result["source"]`, where there is one, is how `Context.earlier` finds this job later."""
 
     result: Mapping[str, Any]
     files: tuple[File | Stored, ...] = ()
@@ -103,7 +106,8 @@ class RetryLater:
 @dataclass(frozen=True, slots=True)
 class Postpone:
     """Hands the job back, to be claimed again `after` a while: nothing was wrong with it, so this costs no
-    attempt. `checkpoint`, when given, is what the next attempt finds as `job.checkpoint`."""
+    attempt. `checkpoint`, when given, is what the next attempt finds as `job.checkpoint`; one of more than
+    256 KiB is not kept."""
 
     after: timedelta
     reason: str
@@ -112,7 +116,7 @@ class Postpone:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """A failure that no further attempt can mend. `files` show why."""
+    """A failure that no further attempt can change. `files` show why."""
 
     error: Error
     files: tuple[File, ...] = ()
@@ -153,7 +157,7 @@ class StorageFailed(Exception):
 
 
 class FileTooLarge(Exception):
-    """A file is larger than an artifact may be; no further attempt can mend it."""
+    """A file is larger than an artifact may be, and will be so in each further attempt."""
 
 
 Handler: TypeAlias = Callable[[Job, Context], Awaitable[Outcome]]

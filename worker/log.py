@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from sidejob.log import Severity, redacted
+from worker.storable import utf8
 
 MAX_TEXT = 16_000  # characters of a message, a field or a traceback; Cloud Logging takes 256 KiB a line
 MAX_LINES = 600  # of one place in the code, a minute
@@ -63,7 +64,7 @@ class JsonLines(logging.Formatter):
         bounded = {name: _shortened(value) for name, value in line.items()}
         text = json.dumps(bounded, ensure_ascii=False, default=lambda value: _shortened(str(value)))
         # Half an emoji cannot be written, and the line would be lost for it.
-        text = redacted(text.encode("utf-8", "backslashreplace").decode())
+        text = redacted(utf8(text).decode())
         for secret in self._secrets:
             text = text.replace(secret, "***").replace(json.dumps(secret, ensure_ascii=False)[1:-1], "***")
         return text

@@ -71,6 +71,12 @@ def test_every_sqlstate_is_documented_mapped_and_raised() -> None:
     assert set(re.findall(r"'(SJ\d{3})'", MIGRATIONS)) == set(documented)
 
 
+def test_every_error_of_the_worker_s_own_is_documented() -> None:
+    sources = "".join((ROOT / "worker" / name).read_text() for name in ("attempt.py", "reports.py"))
+    raised = set(re.findall(r'(?:Error|clean_error)\(\s*"([a-z_]+)"', sources))
+    assert {row[0] for row in table("errors.md", "code of a job", "tried again")} == raised
+
+
 @pytest.mark.parametrize(
     ("heading", "constraint"), [("status", "status_is_known"), ("event", "event_type_is_known")]
 )

@@ -31,6 +31,7 @@ class Bench:
             "test.held": self.held,
             "test.broken": self.broken,
             "test.full": self.full,
+            "figma.quick": self.quick,
         }
 
     async def quick(self, job: Job, context: Context) -> Outcome:
@@ -67,12 +68,14 @@ def settings_of_worker2(env: Mapping[str, str], url: str, executor: str, **chang
 
 
 @asynccontextmanager
-async def running(settings: Settings, bench: Bench) -> AsyncIterator[Runner]:
-    """A worker at work; it drains at the end of the block."""
+async def running(
+    settings: Settings, bench: Bench, browser: Callable[[], bool] = lambda: True
+) -> AsyncIterator[Runner]:
+    """A worker at work; it drains at the end of the block. `browser`: whether it has one."""
     metrics = Metrics()
     async with Project.open(settings) as project:
         shop = Workshop(project, bench.handlers(), metrics, settings.lease_seconds, "")
-        runner = Runner(settings, project, shop, metrics, lambda: True)
+        runner = Runner(settings, project, shop, metrics, browser, browserless="figma.")
         working = asyncio.create_task(runner.run())
         try:
             yield runner

@@ -2,14 +2,14 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar, Literal
 
 import httpx
 
-How = int | Literal["cut", "lose"]
+How = int | Literal["cut", "lose"] | Callable[[bytes], bytes]
 
 
 class Gate:
@@ -21,8 +21,8 @@ class Gate:
         self._rules: list[tuple[str, How, list[int]]] = []
 
     def close(self, path: str, how: How, times: int = 1_000_000) -> None:
-        """The next `times` requests whose path holds `path` get this status, are cut off unasked ("cut"), or
-        are passed on and lose their answer ("lose")."""
+        """The next `times` requests whose path holds `path` get this status, are cut off unasked ("cut"), are
+        passed on and lose their answer ("lose"), or get the answer that a function makes of it."""
         self._rules.append((path, how, [times]))
 
     def open(self) -> None:
@@ -75,6 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.gate.passed.append(self.path)
         if how == "lose":
             return None
+        if callable(how):
+            return self._send(answer.status_code, how(answer.content), "text/html")
         return self._send(answer.status_code, answer.content, answer.headers.get("content-type", ""))
 
     def _send(self, status: int, body: bytes, kind: str = "application/json") -> None:

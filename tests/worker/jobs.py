@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from tests.stack import Person, done
@@ -58,6 +59,17 @@ class Jobs:
         """Lets the job's lease have ended: the database's clock cannot be turned."""
         ended = "update public.jobs set lease_until = now() - interval '1 s' where id = %s"
         self._person.stack.sql.execute(ended, [job_id])
+
+    def hurry(self, job_id: str) -> None:
+        """Lets the job be due now."""
+        self._person.stack.sql.execute("update public.jobs set next_run_at = now() where id = %s", [job_id])
+
+    def now(self) -> datetime:
+        """By the database's clock."""
+        row = self._person.stack.sql.execute("select clock_timestamp() as now").fetchone()
+        assert row
+        moment: datetime = row["now"]
+        return moment
 
     def move(self, job_id: str, whose: str) -> None:
         """To another user's workspace, which no client could do."""
