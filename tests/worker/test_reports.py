@@ -50,9 +50,10 @@ def refuse_twice_then(code: str, status: int) -> list[Answer]:
         refuse_twice_then("rate_limited", 429),
         [page(), page(), httpx.Response(200, json={"status": "succeeded"})],
         [httpx.Response(200, json=[]), httpx.Response(200, json={"status": "succeeded"})],
+        [httpx.Response(200, json={"ok": True}), httpx.Response(200, json={"status": "succeeded"})],
         [httpx.ReadTimeout("silence"), httpx.Response(200, json={"status": "succeeded"})],
     ],
-    ids=["a deadlock", "busy", "rate limit", "a proxy's page", "an odd shape", "silence"],
+    ids=["a deadlock", "busy", "rate limit", "a proxy's page", "an odd shape", "no status", "silence"],
 )
 async def test_what_says_later_is_repeated_and_the_result_is_kept(answers: list[Answer]) -> None:
     paper = Paper({"task-result": answers})
@@ -101,10 +102,13 @@ NEVER_TAKEN: dict[str, list[Answer]] = {
 
 @pytest.mark.parametrize("how", NEVER_TAKEN)
 async def test_a_report_that_is_never_taken_ends_and_the_lease_is_not_renewed_any_more(
-    how: str, caplog: pytest.LogCaptureFixture
+    how: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if isinstance(NEVER_TAKEN[how][0], httpx.Response):
+        monkeypatch.setattr(reports, "SILENT_SECONDS", 10**9)  # an answer is no silence
     paper = Paper({"task-result": NEVER_TAKEN[how], "finish_job": NEVER_TAKEN[how]})
-    await attempt_at(paper, lambda _: DONE, lease_seconds=0.2).run()
+    async with asyncio.timeout(60):
+        await attempt_at(paper, lambda _: DONE, lease_seconds=0.2).run()
     asked = len(paper.asked)
     assert [body.get("error", {}) for path, body in paper.asked if path == "finish_job"][-1], "a bare error"
     assert sum("the job is left to its lease" in line for line in caplog.messages) == 1
@@ -187,9 +191,17 @@ async def test_a_checkpoint_that_is_not_taken_does_not_keep_the_job() -> None:
 
 
 async def test_a_release_is_repeated_while_nobody_understands_the_answer() -> None:
-    paper = Paper({"release_job": [page(), httpx.Response(200, json={"status": "queued"})]})
+    paper = Paper(
+        {
+            "release_job": [
+                page(),
+                httpx.Response(200, json={}),
+                httpx.Response(200, json={"status": "queued"}),
+            ]
+        }
+    )
     await attempt_at(paper, lambda _: Postpone(timedelta(), "busy")).run()
-    assert paper.paths() == ["release_job", "release_job"]
+    assert paper.paths() == ["release_job"] * 3
 
 
 @pytest.mark.parametrize(
