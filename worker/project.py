@@ -186,7 +186,7 @@ class Project:
             after = str(scanned_to)
 
     async def heartbeat(self, agent_id: str, status: str, running: int, metrics: Mapping[str, Any]) -> Beat:
-        answer = _one(
+        answer = _row(
             await self._rpc(
                 "worker_heartbeat",
                 agent_id=agent_id,
@@ -400,7 +400,11 @@ def _camel(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"sameAs" if name == "same_as" else name: value for name, value in row.items()}
 
 
-def _one(answer: Any) -> dict[str, Any]:
+def _one(answer: Any) -> Any:
+    return answer[0] if isinstance(answer, list) else answer
+
+
+def _row(answer: Any) -> dict[str, Any]:
     """The one row of an answer. Raises Later when there is none."""
     row = answer[0] if isinstance(answer, list) and answer else answer
     if not isinstance(row, dict):
@@ -411,7 +415,7 @@ def _one(answer: Any) -> dict[str, Any]:
 def _status(answer: Any) -> str:
     """The job's status after a transition. Raises Later when the answer does not have it: nobody knows then
     whether anything was done."""
-    status = _one(answer).get("status")
+    status = _row(answer).get("status")
     if not isinstance(status, str):
         raise Later("the answer has no status")
     return status
