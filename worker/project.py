@@ -168,7 +168,9 @@ class Project:
     async def tend(self, call: str) -> int:
         """One call of the queue's upkeep, `release_expired_leases` for example. Returns how much there was to
         do; `begin_object_sweep` answers 1 when the stored files are to be swept."""
-        return int(_one(await self._rpc(call)))
+        answer = _one(await self._rpc(call))
+        with _understood(call):
+            return int(answer)
 
     async def sweep_artifacts(self) -> int:
         """Has the stored files removed that nobody needs; returns how many. Raises NoFunctions."""
@@ -401,7 +403,7 @@ def _camel(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _one(answer: Any) -> Any:
-    return answer[0] if isinstance(answer, list) else answer
+    return answer[0] if isinstance(answer, list) and answer else answer
 
 
 def _row(answer: Any) -> dict[str, Any]:

@@ -91,7 +91,13 @@ async def test_a_proxy_s_page_in_the_place_of_every_answer_is_survived(
     monkeypatch.setattr("worker.runner._LONGEST_PAUSE_SECONDS", 0.3)
     async with start() as runner:
         await eventually(lambda: runner.readiness()["ready"])
-        for path in ("worker_heartbeat", "tend_queue", "report_progress", "task-result", "/storage/"):
+        for path in (
+            "worker_heartbeat",
+            "release_expired_leases",
+            "report_progress",
+            "task-result",
+            "/storage/",
+        ):
             gate.close(path, lambda _: b"<html>maintenance</html>", 2)
         gate.close("claim_jobs", lambda _: b"<html>maintenance</html>", 1)  # a second one might hold the job
         await eventually(lambda: not runner.readiness()["ready"])
@@ -138,6 +144,35 @@ async def test_a_bug_in_the_heartbeat_does_not_end_it(
         seen = jobs.heartbeat(runner.agent_id)["last_seen"]
         await eventually(lambda: jobs.heartbeat(runner.agent_id)["last_seen"] > seen)
     assert caplog.text.count("heartbeats met a bug") >= 1
+
+
+async def test_a_cancel_in_a_second_workspace_is_told_by_the_heartbeat(
+    start: Start, jobs: Jobs, bench: Bench, member: Person
+) -> None:
+    """There the worker has another name."""
+    other, sql = Jobs(member.stack.sign_in("OTHER")), member.stack.sql
+    other.executor = jobs.executor
+    env = member.stack.env
+    who = [env["OTHER_WORKSPACE_ID"], env["WORKER2_EMAIL"]]
+    sql.execute(
+        "insert into public.workspace_members (workspace_id, user_id, role, worker_id)"
+        " select %s, u.id, 'worker', 'worker-2-elsewhere' from auth.users u where u.email = %s",
+        who,
+    )
+    try:
+        async with start() as runner:
+            job_id = other.ask("test.held")
+            await eventually(lambda: bench.started)
+            (attempt,) = runner._attempts
+            other.cancel(job_id)
+            await eventually(lambda: bench.stopped == [job_id])
+            assert attempt._lease._ends - time.monotonic() > 0, "long before the lease was to be renewed"
+    finally:
+        sql.execute(
+            "delete from public.workspace_members where workspace_id = %s"
+            " and user_id = (select id from auth.users where email = %s)",
+            who,
+        )
 
 
 async def test_a_type_that_a_worker_does_not_know_waits_for_one_that_does(
