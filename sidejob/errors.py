@@ -42,6 +42,7 @@ CODES: Mapping[str, Meaning] = {
     "artifact_gone": Meaning(
         409, "`sameAs` names no artifact of an ended job in this workspace, or its file is gone."
     ),
+    "last_owner": Meaning(409, "A workspace needs an owner. Make somebody else one first."),
     "job_id_taken": Meaning(409, "`jobId` belongs to another job. Choose a new one."),
     "agent_id_taken": Meaning(409, "`agentId` belongs to another user. Choose a new one."),
     "body_too_large": Meaning(413, "The body may have 1 MiB at most."),
@@ -51,6 +52,7 @@ CODES: Mapping[str, Meaning] = {
     "invalid_argument": Meaning(422, "The database refused a value."),
     "reserved_column": Meaning(422, "This column is written by the database alone."),
     "no_workspace": Meaning(422, "You have no default workspace. Name one in `workspaceId`."),
+    "limit_reached": Meaning(422, "There are as many of these already as a workspace or job may have."),
     "payload_too_large": Meaning(
         422, "`payload` may be 256 KiB as JSON. Put files into Storage and name them."
     ),
@@ -77,6 +79,7 @@ UPSTREAM: Mapping[str, str] = {
     "SJ100": "invalid_argument",
     "SJ101": "reserved_column",
     "SJ102": "no_workspace",
+    "SJ103": "limit_reached",
     "SJ200": "not_found",
     "SJ201": "forbidden",
     "SJ300": "lease_lost",
@@ -85,6 +88,7 @@ UPSTREAM: Mapping[str, str] = {
     "SJ303": "agent_id_taken",
     "SJ304": "append_only",
     "SJ305": "artifact_gone",
+    "SJ306": "last_owner",
     "PGRST301": "invalid_token",
     "PGRST302": "invalid_token",
     "PGRST303": "invalid_token",

@@ -6,7 +6,7 @@ create table public.workspaces (
   name text not null,
   retention_days int default 30,  -- how long what has ended is kept; null for ever
   created_at timestamptz not null default now(),
-  constraint workspace_name_is_1_to_100_characters check (char_length(name) between 1 and 100),
+  constraint name_is_1_to_100_characters check (char_length(name) between 1 and 100),
   constraint retention_days_is_1_to_3650 check (retention_days between 1 and 3650)
 );
 
@@ -17,8 +17,8 @@ create table public.workspace_members (
   is_default boolean not null default false,  -- where his jobs go when they name no workspace; only he, or provisioning, sets it
   worker_id text,                             -- a worker's name in heartbeats and jobs; provisioning gives it
   created_at timestamptz not null default now(),
-  primary key (user_id, workspace_id),
-  constraint member_role_is_known check (role in ('viewer', 'member', 'owner', 'worker')),
+  constraint user_id_is_a_member_once primary key (user_id, workspace_id),
+  constraint role_is_known check (role in ('viewer', 'member', 'owner', 'worker')),
   constraint worker_id_belongs_to_workers check ((role = 'worker') = (worker_id is not null)),
   constraint worker_id_is_a_short_name check (worker_id ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$')
 );
@@ -121,6 +121,54 @@ create policy "owners change people's roles" on public.workspace_members for upd
 create policy "owners remove people" on public.workspace_members for delete to authenticated
   using (role <> 'worker' and workspace_id in (select sidejob.workspaces_as('owner')));
 
+-- Somebody who was added without being asked can leave. A worker cannot: its membership is provisioning's.
+create policy "people leave" on public.workspace_members for delete to authenticated
+  using (role <> 'worker' and user_id = (select auth.uid()));
+
+-- The last owner can neither leave nor take another role, or nobody could add one ever again. The secret key is not
+-- asked.
+create function sidejob.keep_an_owner() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if tg_op = 'UPDATE' and new.role = 'owner' then
+    return new;
+  end if;
+  -- Two owners who leave at once take turns.
+  perform from public.workspaces w where w.id = old.workspace_id for no key update;
+  if not exists (
+    select from public.workspace_members m
+     where m.workspace_id = old.workspace_id and m.role = 'owner' and m.user_id <> old.user_id)
+  then
+    perform sidejob.refuse('SJ306', 'role: this is the last owner of the workspace', 'Make somebody else an owner first.');
+  end if;
+  return case tg_op when 'UPDATE' then new else old end;
+end $$;
+revoke execute on function sidejob.keep_an_owner from public;
+create trigger workspace_members_keep_an_owner before update of role or delete on public.workspace_members for each row
+  when (old.role = 'owner' and current_user in ('anon', 'authenticated')) execute function sidejob.keep_an_owner();
+
+-- How many rows of a table a workspace may have: so many that nobody notices, and so few that what walks over them
+-- takes no time. The first argument is that number. Raises SJ103.
+create function sidejob.bound_rows() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  most int := tg_argv[0];
+  workspace uuid;
+  counted int;
+begin
+  for workspace in select distinct n.workspace_id from new_rows n order by n.workspace_id loop
+    perform from public.workspaces w where w.id = workspace for no key update;  -- of two at once the second counts both
+    execute format('select count(*) from (select from public.%I where workspace_id = $1 limit $2) as counted', tg_table_name)
+      into counted using workspace, most + 1;
+    if counted > most then
+      perform sidejob.refuse('SJ103', format('%s: a workspace has at most %s', tg_table_name, most),
+        format('%s: a workspace has at most %s of them; remove some first.', tg_table_name, most));
+    end if;
+  end loop;
+  return null;
+end $$;
+revoke execute on function sidejob.bound_rows from public;
+
 grant select, update (name, retention_days) on public.workspaces to authenticated;
 grant select, insert (workspace_id, user_id, role), update (role), delete on public.workspace_members to authenticated;
 grant select, insert, update, delete on public.workspaces, public.workspace_members to service_role;
@@ -132,6 +180,9 @@ language plpgsql security definer set search_path = '' as $$
 begin
   if set_default_workspace.workspace_id is null or set_default_workspace.workspace_id not in (select sidejob.my_workspaces()) then
     perform sidejob.refuse('SJ200', 'workspace_id: there is no such workspace', 'Name a workspace that you are a member of.');
+  end if;
+  if set_default_workspace.workspace_id = sidejob.my_default_workspace() then
+    return;
   end if;
   update public.workspace_members m set is_default = false where m.user_id = auth.uid() and m.is_default;
   update public.workspace_members m set is_default = true

@@ -13,7 +13,7 @@ revoke execute on function sidejob.timed_id from public;
 grant execute on function sidejob.timed_id to authenticated, service_role;
 
 create table public.jobs (
-  id uuid primary key default sidejob.timed_id(),                   -- or one of the caller's own
+  id uuid default sidejob.timed_id(),                               -- or one of the caller's own
   workspace_id uuid not null references public.workspaces (id),
   type sidejob.job_type not null,                                   -- which handler, `browser.screenshot`
   status text not null default 'queued',
@@ -50,6 +50,7 @@ create table public.jobs (
   started_at timestamptz,                                           -- when the present or last attempt's handler began
   finished_at timestamptz,
 
+  constraint id_is_unique_among_jobs primary key (id),
   -- What a single value may be is its domain's affair (…_create_domains.sql); these say which values go together.
   constraint status_is_known check (status in ('queued', 'assigned', 'running', 'succeeded', 'failed', 'cancelled')),
   constraint backoff_max_seconds_is_backoff_seconds_to_604800 check (backoff_max_seconds between backoff_seconds and 604800),
@@ -75,7 +76,7 @@ create index jobs_ready on public.jobs (workspace_id, executor_id, blocked_by, p
   where status = 'queued';                                                             -- which job is next? how many wait, of which type?
 create index jobs_in_flight on public.jobs (workspace_id, executor_id, id)
   where status in ('assigned', 'running');                                             -- whose lease ran out? how many run?
-create unique index jobs_idempotency on public.jobs (workspace_id, idempotency_key)
+create unique index idempotency_key_is_unique_among_jobs on public.jobs (workspace_id, idempotency_key)
   where idempotency_key is not null;                                                   -- was this asked before?
 create index jobs_recent on public.jobs (workspace_id, created_at, id);                -- what is on page N? read from its end
 create index jobs_finished on public.jobs (workspace_id, finished_at)
@@ -91,8 +92,20 @@ create policy "members see their workspaces' jobs" on public.jobs for select to 
 create policy "members and owners enqueue" on public.jobs for insert to authenticated
   with check (workspace_id in (select sidejob.workspaces_as('member', 'owner')));
 
--- A plain INSERT over REST may set what enqueue_job may set. Every other column must be left as it starts:
--- null, zero, false, the present time, or the first event.
+-- A key that a caller chose, unless it is a schedule's: those make one job for each slot, under a key that everybody
+-- can work out. Raises SJ100.
+create function sidejob.callers_key(idempotency_key text) returns text
+language plpgsql immutable set search_path = '' as $$
+begin
+  if starts_with(idempotency_key, 'cron:') then
+    perform sidejob.refuse('SJ100', 'idempotency_key: keys that begin with cron: are those of schedules',
+      'idempotency_key: choose one that does not begin with cron:, or a schedule could be kept from making its job.');
+  end if;
+  return idempotency_key;
+end $$;
+
+-- A plain INSERT over REST may set what enqueue_job may set. The columns that the queue writes must be left as they
+-- start; others, which a project may have added, are its own.
 create function sidejob.admit_job() returns trigger
 language plpgsql set search_path = '' as $$
 declare
@@ -101,15 +114,34 @@ begin
   if new.status <> 'queued' then
     perform sidejob.refuse('SJ101', 'status: a new job is always queued', 'Leave status out, or send "queued".');
   end if;
-  select given.key into reserved
-    from jsonb_each(to_jsonb(new) - '{id,workspace_id,type,status,executor_id,payload,priority,max_attempts,backoff_seconds,backoff_max_seconds,next_run_at,idempotency_key}'::text[]) as given
-   where case given.key when 'event_seq' then given.value <> '1' when 'last_event' then given.value <> '"job.queued"'
-         else given.value not in ('null', '0', 'false', to_jsonb(now())) end
-   order by given.key limit 1;
+  reserved := case
+    when new.worker_id is not null then 'worker_id'
+    when new.agent_id is not null then 'agent_id'
+    when new.result is not null then 'result'
+    when new.error is not null then 'error'
+    when new.progress is not null then 'progress'
+    when new.checkpoint is not null then 'checkpoint'
+    when new.attempts is distinct from 0 then 'attempts'
+    when new.released is distinct from 0 then 'released'
+    when new.blocked_by is distinct from 0 then 'blocked_by'
+    when new.awaited is distinct from false then 'awaited'
+    when new.lease_owner is not null then 'lease_owner'
+    when new.lease_hash is not null then 'lease_hash'
+    when new.lease_until is not null then 'lease_until'
+    when new.event_seq is distinct from 1 then 'event_seq'
+    when new.last_event is distinct from 'job.queued' then 'last_event'
+    when new.last_detail is not null then 'last_detail'
+    when new.progress_at is not null then 'progress_at'
+    when new.created_by is not null then 'created_by'
+    when new.created_at is distinct from now() then 'created_at'
+    when new.updated_at is distinct from now() then 'updated_at'
+    when new.started_at is not null then 'started_at'
+    when new.finished_at is not null then 'finished_at' end;
   if reserved is not null then
     perform sidejob.refuse('SJ101', format('%s: this column is written by the queue alone', reserved),
       'Leave it out. A worker moves its job with claim_one_job, start_job, renew_lease, report_progress, finish_job and release_job.');
   end if;
+  new.idempotency_key := sidejob.callers_key(new.idempotency_key);
   new.workspace_id := coalesce(new.workspace_id, sidejob.my_default_workspace());
   if new.workspace_id is null then
     perform sidejob.refuse('SJ102', 'workspace_id: you have no default workspace',
@@ -119,7 +151,8 @@ begin
   new.created_by := auth.uid();
   return new;
 end $$;
-revoke execute on function sidejob.admit_job from public;
+revoke execute on function sidejob.callers_key, sidejob.admit_job from public;
+grant execute on function sidejob.callers_key to authenticated, service_role;
 create trigger jobs_admit before insert on public.jobs for each row
   when (current_user in ('anon', 'authenticated', 'service_role')) execute function sidejob.admit_job();
 

@@ -37,8 +37,8 @@ create table public.dead_letters (
   job_id uuid not null unique references public.jobs (id) on delete cascade,
   workspace_id uuid not null,
   reason text not null,                -- attempts_exhausted | gave_up | lease_expired
-  error jsonb,
-  payload jsonb not null,
+  error sidejob.error,
+  payload sidejob.payload not null,
   retries int not null default 0,      -- 1 once it was run again: a new job, once
   retried_at timestamptz,
   retried_as uuid,                     -- that job

@@ -18,7 +18,7 @@ create table public.artifacts (
   height int,
   same_as uuid,                 -- the artifact of an earlier job whose file this is; written by finish_job alone, and that row may be gone
   created_at timestamptz not null default now(),
-  constraint artifact_name_once_an_attempt unique (job_id, attempt, name),
+  constraint name_is_unique_among_artifacts_of_an_attempt unique (job_id, attempt, name),
   constraint name_is_1_to_255_characters check (char_length(name) between 1 and 255 and name !~ '[\x01-\x1f]'),
   constraint mime_is_a_media_type check (mime ~ '^[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(;[ -~]{0,200})?$'),
   constraint size_is_at_most_256_mib check (size between 0 and 268435456),
@@ -32,8 +32,10 @@ create table public.artifacts (
        and (same_as is not null  -- then the earlier job's folder: finish_job took the path from that job's row
          or split_part(path, '/', 5) = job_id::text and split_part(path, '/', 6)::int between 1 and attempt)
       else false end),
+  constraint url_is_an_address_of_http_or_https check (  -- pages make links of it
+    char_length(url) <= 2048 and url ~* '^https?://[^/?#@[:cntrl:][:space:]"<>\\][^[:cntrl:][:space:]"<>\\]*$'),
   constraint url_is_not_a_signed_one check (url !~* '[?&](token|signature|x-amz-signature)='),
-  constraint pixels_are_positive check (width > 0 and height > 0)
+  constraint width_and_height_are_positive check (width > 0 and height > 0)
 );
 
 create index artifacts_by_path on public.artifacts (path);  -- does any job need this file? whose is it?

@@ -9,15 +9,14 @@ create table public.worker_heartbeats_v2 (
   running int not null default 0,             -- jobs in hand
   capacity int not null default 1,            -- jobs at once at most
   version text,
-  metrics jsonb not null default '{}',
+  metrics sidejob.metrics not null default '{}',
   last_seen timestamptz not null default clock_timestamp(),
   primary key (worker_id, agent_id),
   constraint agent_id_is_unique unique (agent_id),
   constraint status_is_a_short_word check (status ~ '^[a-z][a-z_-]{0,39}$'),
   constraint running_is_not_negative check (running >= 0),
   constraint capacity_is_not_negative check (capacity >= 0),
-  constraint version_is_at_most_100_characters check (char_length(version) <= 100),
-  constraint metrics_is_an_object_of_at_most_16_kib check (jsonb_typeof(metrics) = 'object' and octet_length(metrics::text) <= 16384)
+  constraint version_is_at_most_100_characters check (char_length(version) <= 100)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
 alter table public.worker_heartbeats_v2 enable row level security;

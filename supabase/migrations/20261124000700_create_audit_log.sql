@@ -1,4 +1,5 @@
--- Who changed whose rights, and when. Written by trigger; nobody may change or remove a line, its owner included.
+-- Who changed whose rights, and when. Written by trigger, for a change that changes something; nobody may change or
+-- remove a line, its owner included.
 
 create table public.audit_log (
   id bigint primary key generated always as identity,
@@ -25,6 +26,9 @@ declare
   after jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
   changed jsonb := coalesce(after, before);
 begin
+  if before - 'updated_at' = after - 'updated_at' then
+    return null;
+  end if;
   insert into public.audit_log (workspace_id, actor_id, actor_role, action, subject)
   values (coalesce(changed ->> 'workspace_id', changed ->> 'id')::uuid, auth.uid(),
     case current_setting('role', true) when 'none' then session_user else current_setting('role', true) end,
@@ -33,7 +37,9 @@ begin
 end $$;
 revoke execute on function sidejob.audit from public;
 create trigger workspaces_audit after insert or update or delete on public.workspaces for each row execute function sidejob.audit();
-create trigger workspace_members_audit after insert or update or delete on public.workspace_members for each row execute function sidejob.audit();
+-- Which workspace is somebody's default is no right, and they may change it as often as they like.
+create trigger workspace_members_audit after insert or update of user_id, workspace_id, role, worker_id or delete
+  on public.workspace_members for each row execute function sidejob.audit();
 
 create function sidejob.refuse_rewriting() returns trigger
 language plpgsql set search_path = '' as $$

@@ -7,13 +7,15 @@ create table public.job_dependencies (
   job_id uuid not null,                       -- waits
   parent_id uuid not null,                    -- for this one
   workspace_id uuid not null,
+  place int not null,                         -- among those that wait for it: 1, 2, 3, …
   on_parent_failure text not null,            -- what becomes of job_id when the parent fails or is cancelled: cancel | run
   settled boolean not null default false,     -- the parent has ended and job_id has been told, or it had ended before
   primary key (job_id, parent_id),
   constraint no_job_waits_for_itself check (job_id <> parent_id),
   constraint on_parent_failure_is_cancel_or_run check (on_parent_failure in ('cancel', 'run'))
 );
-create index job_dependencies_of_parent on public.job_dependencies (parent_id);  -- what goes with it?
+-- What goes with it? How many have waited for it?
+create index job_dependencies_of_parent on public.job_dependencies (parent_id, place);
 -- who still waits for it?
 create index job_dependencies_unsettled on public.job_dependencies (parent_id, job_id) where not settled;
 

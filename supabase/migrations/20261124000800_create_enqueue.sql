@@ -1,9 +1,11 @@
 -- Into the queue, and out of it again.
 
--- One request for a job, with its defaults filled in.
+-- One request for a job, with its defaults filled in. Its payload is judged when the request is made, before anything
+-- looks into it.
 create type sidejob.request as (
-  job_id uuid, type text, payload jsonb, executor_id text, priority int, max_attempts int, backoff_seconds int, backoff_max_seconds int,
-  run_at timestamptz, idempotency_key text, trace_id text, unique_seconds int, depends_on uuid[], on_parent_failure text, blocked_by int
+  job_id uuid, type text, payload sidejob.payload, executor_id text, priority int, max_attempts int,
+  backoff_seconds int, backoff_max_seconds int, run_at timestamptz, idempotency_key text, trace_id text,
+  unique_seconds int, depends_on uuid[], on_parent_failure text, blocked_by int
 );
 
 -- Who asked for the same lately: a request with unique_seconds is the same job as an equal one (type, payload, executor) that was
@@ -19,11 +21,13 @@ create index unique_requests_until on sidejob.unique_requests (until);  -- which
 alter table sidejob.unique_requests enable row level security;
 revoke all on sidejob.unique_requests from public, anon, authenticated, service_role;
 
--- A list of objects could not be read: which value is wrong? shape: null as the type whose fields they are. Raises SJ100 that names it.
+-- A list of objects could not be read: which value is wrong? shape: null as the type whose fields they are. Raises
+-- SJ100 that names it, or the check violation (23514) of a value that has the right type, with its place.
 create function sidejob.refuse_misfit(name text, list jsonb, shape anyelement, hint text) returns void
 language plpgsql set search_path = '' as $$
 declare
   given record;
+  broken text;
 begin
   for given in
     select item.place - 1 as place, field.key, field.value
@@ -37,9 +41,39 @@ begin
     begin
       perform jsonb_populate_record(shape, jsonb_build_object(given.key, given.value));
     exception when data_exception then
-      perform sidejob.refuse('SJ100', format('%s[%s].%s: %s', name, given.place, given.key, sqlerrm), hint);
+      perform sidejob.refuse('SJ100', format('%s[%s].%s: %s', name, given.place, given.key, left(sqlerrm, 300)), hint);
+    when check_violation then
+      get stacked diagnostics broken = constraint_name;
+      raise check_violation using constraint = broken,
+        message = format('%s[%s].%s violates check constraint "%s"', name, given.place, given.key, broken);
     end;
   end loop;
+end $$;
+
+-- Fields that become text, numbers and dates: is this more than any of them could be? Texts are what they are.
+create function sidejob.is_huge(value jsonb) returns boolean
+language sql stable
+return jsonb_typeof(value) in ('number', 'array', 'object') and not (sidejob.is_nested_at_most_100_deep(value)
+  and sidejob.has_numbers_of_at_most_400_digits(value, 262144) and sidejob.is_at_most(value, 262144));
+
+-- Values of a list whose fields become text, numbers and dates: a huge number, or a list of them, must not be written
+-- out for that. Raises SJ100 that names the first. besides: fields that are JSON themselves, and judged by the type of
+-- their own.
+create function sidejob.refuse_huge(name text, list jsonb, besides text[]) returns void
+language plpgsql set search_path = '' as $$
+declare
+  huge record;
+begin
+  select item.place - 1 as place, field.key into huge
+    from jsonb_array_elements(list) with ordinality as item (value, place)
+   cross join lateral jsonb_each(case jsonb_typeof(item.value) when 'object' then item.value else '{}' end) as field
+   where field.key <> all (besides) and sidejob.is_huge(field.value)
+   limit 1;
+  if found then
+    perform sidejob.refuse('SJ100',
+      format('%s[%s].%s: must not be longer than 256 KiB, nested more than 100 deep, or hold numbers of more than 400 digits',
+        name, huge.place, huge.key), 'Send the value in the type that the argument has.');
+  end if;
 end $$;
 
 -- Writes jobs, and finds those that were there before: one answer a request, in order.
@@ -58,7 +92,10 @@ begin
       next_run_at, idempotency_key, created_by, trace_id)
     select r.job_id, home, r.type, r.payload, r.executor_id,
            least(greatest(r.priority, -1), 10),  -- a huge one breaks the constraint, which names it, and no cast
-           r.max_attempts, r.backoff_seconds, r.backoff_max_seconds, coalesce(r.blocked_by, 0), greatest(r.run_at, now()), r.idempotency_key, me, r.trace_id
+           r.max_attempts, r.backoff_seconds, r.backoff_max_seconds, coalesce(r.blocked_by, 0), greatest(r.run_at, now()),
+           case when starts_with(r.idempotency_key, 'cron:') then sidejob.callers_key(r.idempotency_key)
+             else r.idempotency_key end,
+           me, r.trace_id
       from unnest(requests) as r
     on conflict do nothing returning id)
   select array_agg(w.id) into fresh from written w;
@@ -87,13 +124,23 @@ begin
   end loop;
 end $$;
 
+-- JSON as text in which equal values are equal: 1.50 is 1.5, and 1.0 is 1. Whole strings are taken along unchanged, so
+-- that nothing that looks like a number within one is touched. It is no JSON any more where something stood before or
+-- after it: only to be digested.
+create function sidejob.plain_text(value jsonb) returns text
+language sql immutable
+return case when value::text ~ '\.[0-9]*0[],}]'
+  then regexp_replace(value::text, '("(?:[^"\\]|\\.)*")|(\.[0-9]*[1-9])0+([],}])|\.0+([],}])', '\1\2\3\4', 'g')
+  else value::text end;
+
 -- The job that an equal request made within its window; null when there is none: then the window is this job's.
 -- Each statement sees what was committed before it, so of two who come at once the second sees the first one's job.
 create function sidejob.take_window(home uuid, request sidejob.request) returns uuid
 language plpgsql set search_path = '' as $$
 #variable_conflict use_column
 declare
-  print bytea := sha256(convert_to(jsonb_build_array(request.type, request.executor_id, request.payload)::text, 'UTF8'));
+  asked jsonb := jsonb_build_array(request.type, request.executor_id, request.payload);
+  print bytea := sha256(convert_to(sidejob.plain_text(asked), 'UTF8'));
   ends timestamptz := clock_timestamp() + make_interval(secs => request.unique_seconds);
   taken record;
 begin
@@ -112,12 +159,14 @@ begin
   end loop;
 end $$;
 
--- One request with all that it may ask for. Raises as write_jobs and await_parents, and SJ100.
+-- One request with all that it may ask for. Raises as write_jobs and await_parents, SJ100, and SJ103 for a parent that
+-- so many wait for.
 create function sidejob.write_job(home uuid, request sidejob.request, out job_id uuid, out queued boolean, out status text)
 language plpgsql set search_path = '' as $$
 #variable_conflict use_column
 declare
   parents record;
+  crowded uuid;
 begin
   request.job_id := coalesce(request.job_id, sidejob.timed_id());
   if request.unique_seconds not between 1 and 31536000 then
@@ -147,9 +196,17 @@ begin
 
   select * into write_job.job_id, write_job.queued, write_job.status from sidejob.write_jobs(home, array[request]);
   if write_job.queued and cardinality(request.depends_on) > 0 then
-    insert into public.job_dependencies (job_id, parent_id, workspace_id, on_parent_failure, settled)
-    select write_job.job_id, j.id, home, coalesce(request.on_parent_failure, 'cancel'), j.finished_at is not null
+    insert into public.job_dependencies (job_id, parent_id, workspace_id, on_parent_failure, settled, place)
+    select write_job.job_id, j.id, home, coalesce(request.on_parent_failure, 'cancel'), j.finished_at is not null,
+           1 + coalesce((select max(d.place) from public.job_dependencies d where d.parent_id = j.id), 0)
       from public.jobs j where j.id = any (request.depends_on);
+    select d.parent_id into crowded from public.job_dependencies d
+     where d.job_id = write_job.job_id and d.place > 10000 and not d.settled limit 1;
+    if found then
+      perform sidejob.refuse('SJ103', 'depends_on: 10000 jobs wait for this one already',
+        'depends_on: at most 10000 jobs wait for one that has not ended; let some wait for a job in between. DETAIL is its id.',
+        crowded::text);
+    end if;
     if parents.lost is not null and request.on_parent_failure is distinct from 'run' then
       write_job.status := 'cancelled';
       update public.jobs j set status = 'cancelled', finished_at = clock_timestamp(), updated_at = clock_timestamp(), last_event = 'job.cancelled',
@@ -163,7 +220,8 @@ end $$;
 -- asks for the same thing: then nothing is written and queued is false. So is an equal request within unique_seconds.
 -- The job waits until all of depends_on have succeeded; when one has not, it is cancelled, or runs all the same (on_parent_failure).
 -- Raises SJ100 an argument out of range, SJ102 no workspace, SJ200 a workspace or job that the caller does not see, SJ201 no right to
--- enqueue, SJ301 the key or id stands for another request, SJ302 the id is taken elsewhere.
+-- enqueue, SJ103 too many wait for a job, SJ301 the key or id stands for another request, SJ302 the id is taken
+-- elsewhere.
 create function public.enqueue_job(
   type text, payload jsonb default '{}', executor_id text default 'default', priority int default 0, max_attempts int default 3,
   run_at timestamptz default null, idempotency_key text default null, inout job_id uuid default null, workspace_id uuid default null,
@@ -196,14 +254,17 @@ begin
   if jsonb_typeof(enqueue_jobs.jobs) is distinct from 'array' or jsonb_array_length(enqueue_jobs.jobs) not between 1 and 1000 then
     perform sidejob.refuse('SJ100', 'jobs: must be a list of 1 to 1000', 'Send more in several calls.');
   end if;
-  select item.place, key.name into unknown
+  select item.place, key.name, sidejob.is_huge(key.value) as huge into unknown
     from jsonb_array_elements(enqueue_jobs.jobs) with ordinality as item (value, place)
-   cross join lateral (select case jsonb_typeof(item.value) when 'object' then item.value else '{"": null}' end as fields) as as_object
-   cross join lateral jsonb_object_keys(as_object.fields) as key (name)
-   where key.name not in ('type', 'payload', 'executor_id', 'priority', 'max_attempts', 'run_at', 'idempotency_key', 'job_id', 'trace_id', 'backoff_seconds',
+   cross join lateral jsonb_each(case jsonb_typeof(item.value) when 'object' then item.value else '{"": null}' end)
+     as key (name, value)
+   where (key.name <> 'payload' and sidejob.is_huge(key.value)) or key.name not in ('type', 'payload', 'executor_id', 'priority', 'max_attempts', 'run_at', 'idempotency_key', 'job_id', 'trace_id', 'backoff_seconds',
      'backoff_max_seconds', 'unique_seconds', 'depends_on', 'on_parent_failure')
    limit 1;
   if found then
+    if unknown.huge then
+      perform sidejob.refuse_huge('jobs', enqueue_jobs.jobs, '{payload}');
+    end if;
     perform sidejob.refuse('SJ100', format('jobs[%s]%s: %s', unknown.place - 1, coalesce('.' || nullif(unknown.name, ''), ''),
       case unknown.name when '' then 'must be an object' else 'there is no such argument' end), 'A job takes the arguments of enqueue_job.');
   end if;
@@ -217,7 +278,7 @@ begin
              backoff_seconds int, backoff_max_seconds int, unique_seconds int, depends_on uuid[], on_parent_failure text)) with ordinality as j
              (type, payload, executor_id, priority, max_attempts, run_at, idempotency_key, job_id, trace_id, backoff_seconds, backoff_max_seconds,
               unique_seconds, depends_on, on_parent_failure, place);
-  exception when data_exception then
+  exception when data_exception or check_violation then
     perform sidejob.refuse_misfit('jobs', enqueue_jobs.jobs, null::sidejob.request, 'A job takes the arguments of enqueue_job.');
     raise;
   end;
@@ -274,6 +335,7 @@ begin
   end if;
 end $$;
 
-revoke execute on function sidejob.refuse_misfit, sidejob.write_jobs, sidejob.take_window, sidejob.write_job from public;
+revoke execute on function sidejob.refuse_misfit, sidejob.is_huge, sidejob.refuse_huge, sidejob.plain_text, sidejob.write_jobs,
+  sidejob.take_window, sidejob.write_job from public;
 revoke execute on function public.enqueue_job, public.enqueue_jobs, public.cancel_job from public, anon, authenticated, service_role;
 grant execute on function public.enqueue_job, public.enqueue_jobs, public.cancel_job to authenticated, service_role;

@@ -16,8 +16,8 @@ create table public.job_limits (
   constraint max_starts_is_1_to_1000 check (max_starts between 1 and 1000),
   constraint per_seconds_is_1_to_86400 check (per_seconds between 1 and 86400),
   constraint max_starts_and_per_seconds_go_together check ((max_starts is null) = (per_seconds is null)),
-  constraint limit_limits_something check (max_running is not null or max_starts is not null),
-  constraint one_limit_a_scope unique nulls not distinct (workspace_id, executor_id, type_prefix)
+  constraint max_running_or_max_starts_is_set check (max_running is not null or max_starts is not null),
+  constraint executor_id_and_type_prefix_are_limited_once unique nulls not distinct (workspace_id, executor_id, type_prefix)
 );
 
 -- An executor whose jobs wait. What its workers hold already they finish.
@@ -49,6 +49,11 @@ create policy "owners remove limits" on public.job_limits for delete to authenti
 create policy "members see what is paused" on public.paused_executors for select to authenticated
   using (workspace_id in (select sidejob.my_workspaces()));
 
+-- A claim counts the jobs of each limit that fits it, and looks up whether its executor is paused.
+create trigger job_limits_bound after insert on public.job_limits referencing new table as new_rows
+  for each statement execute function sidejob.bound_rows('100');
+create trigger paused_executors_bound after insert on public.paused_executors referencing new table as new_rows
+  for each statement execute function sidejob.bound_rows('1000');
 create trigger job_limits_audit after insert or delete or update of max_running, max_starts, per_seconds on public.job_limits
   for each row execute function sidejob.audit();
 create trigger paused_executors_audit after insert or update or delete on public.paused_executors for each row execute function sidejob.audit();

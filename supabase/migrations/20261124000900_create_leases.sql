@@ -348,10 +348,38 @@ end $$;
 
 -- What a worker says of the end of an attempt.
 create type sidejob.report as (
-  job_id uuid, attempt int, lease_token text, ok boolean, result jsonb, error jsonb, artifacts jsonb,
-      retry_at timestamptz, give_up boolean,
-  retry_after_seconds double precision
+  job_id uuid, attempt int, lease_token text, ok boolean, result sidejob.result, error sidejob.error,
+  artifacts sidejob.artifacts, retry_at timestamptz, give_up boolean, retry_after_seconds double precision
 );
+
+-- A file in a report.
+create type sidejob.artifact as (
+  name text, mime text, size bigint, sha256 text, bucket text, path text, width int, height int, same_as uuid
+);
+
+-- Reads a report's artifacts. Raises SJ100 for a value of the wrong type, and for a name that stands there twice:
+-- these would be one row.
+create function sidejob.read_artifacts(list jsonb) returns setof sidejob.artifact
+language plpgsql stable set search_path = '' as $$
+declare
+  files sidejob.artifact[];
+  twice text;
+begin
+  begin
+    files := array(select a from jsonb_populate_recordset(null::sidejob.artifact, list) as a);
+  exception when data_exception then
+    perform sidejob.refuse_misfit('artifacts', list, null::sidejob.artifact,
+      'An artifact has name, mime, size, sha256, path, width and height.');
+    raise;
+  end;
+  select a.name into twice from unnest(files) as a
+   where a.name is not null group by a.name having count(*) > 1 order by a.name limit 1;
+  if found then
+    perform sidejob.refuse('SJ100', format('artifacts: two of them have the name "%s"', left(twice, 255)),
+      format('artifacts: give each file of a report a name of its own; "%s" is there twice.', left(twice, 255)));
+  end if;
+  return query select * from unnest(files);
+end $$;
 
 -- Ends attempts. ok: the job has succeeded, its artifacts are recorded in the same transaction. Not ok: it runs again
 -- retry_after_seconds from now or at retry_at, whichever is later (else after the usual delay), while attempts are left
@@ -412,7 +440,7 @@ begin
     update public.jobs j
        set status = o.next, updated_at = ts, lease_until = null,
            result = case o.next when 'succeeded' then o.result else j.result end,
-           error = case o.next when 'succeeded' then null else o.error end,
+           error = case o.next when 'succeeded' then null::sidejob.error else o.error end,
            finished_at = case o.next when 'queued' then null else ts end,
            started_at = case o.next when 'queued' then null else j.started_at end,
            next_run_at = coalesce(o.run_at, j.next_run_at),
@@ -433,11 +461,10 @@ begin
            coalesce(s.sha256, a.sha256), coalesce(s.bucket, a.bucket, 'artifacts'), coalesce(s.path, a.path),
            coalesce(s.width, a.width), coalesce(s.height, a.height), s.id
       from unnest(reports) as r join public.jobs j on j.id = r.job_id and j.lease_owner = me and j.status = 'succeeded' and j.finished_at = ts
-     cross join lateral jsonb_to_recordset(r.artifacts)
-        as a (name text, mime text, size bigint, sha256 text, bucket text, path text, width int, height int, same_as uuid)
+     cross join lateral sidejob.read_artifacts(r.artifacts) as a
      cross join lateral sidejob.shared_file(a.same_as, j.workspace_id,
         num_nonnulls(a.mime, a.size, a.sha256, a.bucket, a.path, a.width, a.height)) as s  -- nulls without same_as
-    on conflict on constraint artifact_name_once_an_attempt do update
+    on conflict on constraint name_is_unique_among_artifacts_of_an_attempt do update
       set mime = excluded.mime, size = excluded.size, sha256 = excluded.sha256, path = excluded.path, width = excluded.width, height = excluded.height,
           same_as = excluded.same_as;
   end if;
@@ -467,8 +494,9 @@ begin
   if jsonb_typeof(reports) is distinct from 'array' or jsonb_array_length(reports) not between 1 and 1000 then
     perform sidejob.refuse('SJ100', 'reports: must be a list of 1 to 1000', 'Send more in several calls.');
   end if;
+  perform sidejob.refuse_huge('reports', reports, '{result,error,artifacts}');
   return (select array_agg(r) from jsonb_populate_recordset(null::sidejob.report, reports) as r);
-exception when data_exception then
+exception when data_exception or check_violation then
   perform sidejob.refuse_misfit('reports', reports, null::sidejob.report, 'A report has the arguments of finish_job.');
   raise;
 end $$;
@@ -585,7 +613,7 @@ end $$;
 
 revoke execute on function sidejob.hash_lease, sidejob.refuse_unknown_job, sidejob.refuse_lost_lease, sidejob.require_lease_seconds, sidejob.retry_delay,
   sidejob.require_delay, sidejob.take_due, sidejob.take_limited, sidejob.finish, sidejob.read_reports,
-      sidejob.free_expired from public;
+  sidejob.read_artifacts, sidejob.free_expired from public;
 revoke execute on function public.claim_jobs, public.claim_one_job, public.start_job, public.renew_lease, public.report_progress, public.release_job,
   public.finish_job, public.finish_jobs, public.finish_and_claim, public.release_expired_leases from public, anon, authenticated, service_role;
 grant execute on function public.claim_jobs, public.claim_one_job, public.start_job, public.renew_lease, public.report_progress, public.release_job,

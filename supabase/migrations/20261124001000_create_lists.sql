@@ -41,7 +41,8 @@ begin
   recent_dead_letters.before_created_at := coalesce(recent_dead_letters.before_created_at, 'infinity');
   recent_dead_letters.before_id := coalesce(recent_dead_letters.before_id, 0);
   return query
-    select d.id, d.job_id, d.workspace_id, j.type::text, j.executor_id::text, d.reason, d.error, d.payload, j.attempts, d.retries, d.retried_at, d.retried_as, d.created_at
+    select d.id, d.job_id, d.workspace_id, j.type::text, j.executor_id::text, d.reason, d.error::jsonb, d.payload::jsonb,
+           j.attempts, d.retries, d.retried_at, d.retried_as, d.created_at
       from sidejob.readable_workspaces() as workspace (id)
      cross join lateral (
        select l.* from public.dead_letters l

@@ -9,9 +9,19 @@
 create type sidejob.cron_line as (
   minutes int[], hours int[], days int[], months int[],
   weekdays int[],        -- 0 is Sunday
+  last_day boolean,      -- the month's last day matches as well
+  last_weekdays int[],   -- and so does the last of each of these in the month
   either_day boolean,    -- days and weekdays are both restricted: a date that is in one of them will do
   real_time boolean      -- the minute or the hour begins with `*`
 );
+
+-- The items of a field that end with `L`, without it, and the others; null when there are none.
+create function sidejob.split_last(written text, out last text, out usual text)
+language sql immutable set search_path = '' as $$
+  select string_agg(rtrim(item, 'l'), ',') filter (where item ~ '^([0-7]|sun|mon|tue|wed|thu|fri|sat)?l$'),
+         string_agg(item, ',') filter (where item !~ '^([0-7]|sun|mon|tue|wed|thu|fri|sat)?l$')
+    from string_to_table(written, ',') as item
+$$;
 
 -- The numbers that one field stands for. Raises SJ100 with the field's name.
 create function sidejob.read_cron_field(field text, written text, low int, high int, names text[] default '{}') returns int[]
@@ -25,7 +35,7 @@ declare
 begin
   for item in select string_to_table(written, ',') loop
     part := regexp_match(item, '^(\*|([a-z]+|\d{1,4})(?:-([a-z]+|\d{1,4}))?)(?:/(\d{1,4}))?$');
-    if part is null then
+    if part is null or part[2] = 'l' and (part[3] is not null or part[4] is not null) then
       perform sidejob.refuse('SJ100', format('cron: %s: "%s" cannot be read', field, item),
         'Write *, a number, a range such as 1-5, a step such as */2 or 10-20/5, or several of them with commas.');
     end if;
@@ -62,6 +72,8 @@ language plpgsql immutable set search_path = '' as $$
 declare
   written text := lower(btrim(regexp_replace(expression, '\s+', ' ', 'g')));
   field text[];
+  days record;      -- of the month
+  weekdays record;
   line sidejob.cron_line;
 begin
   if char_length(expression) > 200 then  -- reading is paid by the item
@@ -70,21 +82,36 @@ begin
   written := case written
     when '@hourly' then '0 * * * *'
     when '@daily' then '0 0 * * *'
+    when '@midnight' then '0 0 * * *'
     when '@weekly' then '0 0 * * 0'
     when '@monthly' then '0 0 1 * *'
     when '@yearly' then '0 0 1 1 *'
+    when '@annually' then '0 0 1 1 *'
     else written end;
   field := string_to_array(written, ' ');
   if written is null or starts_with(written, '@') or cardinality(field) <> 5 then
     perform sidejob.refuse('SJ100', format('cron: "%s" is neither five fields nor a nickname', coalesce(expression, '')),
-      'Write minute, hour, day of month, month and day of week, such as 30 7 * * mon-fri; or @hourly, @daily, @weekly, @monthly, @yearly.');
+      'Write minute, hour, day of month, month and day of week, such as 30 7 * * mon-fri; '
+      || 'or @hourly, @daily (@midnight), @weekly, @monthly, @yearly (@annually).');
   end if;
   line.minutes := sidejob.read_cron_field('minute', field[1], 0, 59);
   line.hours := sidejob.read_cron_field('hour', field[2], 0, 23);
-  line.days := sidejob.read_cron_field('day of month', field[3], 1, 31);
+  days := sidejob.split_last(field[3]);
+  weekdays := sidejob.split_last(field[5]);
+  if replace(days.last, ',', '') <> '' then
+    perform sidejob.refuse('SJ100', format('cron: day of month: "%s" cannot be read', field[3]),
+      'The last day of the month is L. The last of a day of the week, such as friL, is written as the day of week.');
+  elsif '' = any (string_to_array(weekdays.last, ',')) or weekdays.last = '' then
+    perform sidejob.refuse('SJ100', format('cron: day of week: "%s" cannot be read', field[5]),
+      'Say the last of which day: 5L or friL. The last day of the month is L as the day of month.');
+  end if;
+  line.last_day := days.last is not null;
+  line.days := sidejob.read_cron_field('day of month', days.usual, 1, 31);
   line.months := sidejob.read_cron_field('month', field[4], 1, 12, '{jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec}');
   line.weekdays := array(select distinct n % 7 from unnest(sidejob.read_cron_field(
-    'day of week', field[5], 0, 7, '{sun,mon,tue,wed,thu,fri,sat,sun}')) as n);
+    'day of week', weekdays.usual, 0, 7, '{sun,mon,tue,wed,thu,fri,sat,sun}')) as n);
+  line.last_weekdays := array(select distinct n % 7 from unnest(sidejob.read_cron_field(
+    'day of week', weekdays.last, 0, 7, '{sun,mon,tue,wed,thu,fri,sat,sun}')) as n);
   line.either_day := not starts_with(field[3], '*') and not starts_with(field[5], '*');
   line.real_time := starts_with(field[1], '*') or starts_with(field[2], '*');
   return line;
@@ -135,8 +162,10 @@ begin
       day := make_date(extract(year from day)::int, in_month, 1);
     end if;
     while extract(month from day) = in_month loop
-      in_days := extract(day from day)::int = any (line.days);
-      in_weekdays := extract(dow from day)::int = any (line.weekdays);
+      in_days := extract(day from day)::int = any (line.days) or (line.last_day and extract(day from day + 1) = 1);
+      in_weekdays := extract(dow from day)::int = any (line.weekdays)
+        or (extract(dow from day)::int = any (line.last_weekdays)
+          and extract(month from day + 7) <> extract(month from day));
       if (in_days and in_weekdays) or (line.either_day and (in_days or in_weekdays)) then
         if day > start::date then
           from_hour := 0;
@@ -291,8 +320,8 @@ create table public.schedules (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),  -- of what people set, not of its runs
 
-  constraint schedule_name_is_unique unique (workspace_id, name),
-  constraint schedule_name_is_1_to_100_characters check (char_length(name) between 1 and 100),
+  constraint name_is_unique_among_schedules unique (workspace_id, name),
+  constraint name_is_1_to_100_characters check (char_length(name) between 1 and 100),
   constraint cron_is_at_most_200_characters check (char_length(cron) <= 200),
   constraint timezone_is_at_most_100_characters check (char_length(timezone) <= 100),
   constraint missed_is_known check (missed in ('skip', 'run_once', 'run_all')),
@@ -339,10 +368,14 @@ begin
   if new.enabled then
     new.disabled_reason := null;
   end if;
-  new.updated_at := clock_timestamp();
+  if tg_op = 'INSERT' or new is distinct from old then
+    new.updated_at := clock_timestamp();
+  end if;
   return new;
 end $$;
 revoke execute on function sidejob.admit_schedule from public;
+create trigger schedules_bound after insert on public.schedules referencing new table as new_rows
+  for each statement execute function sidejob.bound_rows('1000');  -- each sweep looks through those that are due
 create trigger schedules_admit before insert
   or update of workspace_id, name, cron, timezone, type, payload, executor_id, priority, max_attempts, missed, enabled
   on public.schedules for each row execute function sidejob.admit_schedule();
@@ -497,11 +530,13 @@ begin
   return made;
 end $$;
 
-revoke execute on function sidejob.read_cron_field, sidejob.read_cron, sidejob.require_time_zone, sidejob.next_on_the_wall, sidejob.clock_change,
+revoke execute on function sidejob.split_last, sidejob.read_cron_field, sidejob.read_cron, sidejob.require_time_zone,
+  sidejob.next_on_the_wall, sidejob.clock_change,
   sidejob.next_slot, sidejob.cron_next, sidejob.first_slots, sidejob.last_slots, sidejob.slots_to_run,
-      sidejob.make_due_jobs from public;
+  sidejob.make_due_jobs from public;
 -- A schedule is admitted in its writer's own name.
-grant execute on function sidejob.read_cron_field, sidejob.read_cron, sidejob.require_time_zone, sidejob.next_on_the_wall, sidejob.clock_change,
+grant execute on function sidejob.split_last, sidejob.read_cron_field, sidejob.read_cron, sidejob.require_time_zone,
+  sidejob.next_on_the_wall, sidejob.clock_change,
   sidejob.next_slot, sidejob.cron_next to authenticated, service_role;
 revoke execute on function public.run_schedules from public, anon, authenticated, service_role;
 grant execute on function public.run_schedules to authenticated, service_role;

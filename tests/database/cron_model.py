@@ -17,8 +17,12 @@ WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 @dataclass(frozen=True)
 class Field:
+    """What is written, the numbers that match, and those of which only the last in the month matches: the day
+    of the week, or any number at all for a day of the month."""
+
     text: str
     numbers: frozenset[int]
+    last: frozenset[int] = frozenset()
 
     @property
     def starred(self) -> bool:
@@ -38,8 +42,11 @@ class Line:
         return " ".join(field.text for field in (self.minute, self.hour, self.day, self.month, self.weekday))
 
     def has_day(self, day: datetime) -> bool:
-        in_days = day.day in self.day.numbers
-        in_weekdays = day.isoweekday() % 7 in {n % 7 for n in self.weekday.numbers}
+        in_days = day.day in self.day.numbers or (bool(self.day.last) and (day + timedelta(days=1)).day == 1)
+        weekday, last_week = day.isoweekday() % 7, (day + timedelta(days=7)).month != day.month
+        in_weekdays = weekday in {n % 7 for n in self.weekday.numbers} or (
+            last_week and weekday in {n % 7 for n in self.weekday.last}
+        )
         both_restricted = not self.day.starred and not self.weekday.starred
         right_day = in_days or in_weekdays if both_restricted else in_days and in_weekdays
         return right_day and day.month in self.month.numbers
@@ -67,7 +74,9 @@ def _wall(instant: datetime, zone: str) -> datetime:
     return instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
 
 
-def fields(low: int, high: int, names: tuple[str, ...] = ()) -> st.SearchStrategy[Field]:
+def fields(
+    low: int, high: int, names: tuple[str, ...] = (), *, last: st.SearchStrategy[Field] | None = None
+) -> st.SearchStrategy[Field]:
     """One to three items of every kind that may stand in this field."""
 
     def written(number: int) -> st.SearchStrategy[str]:
@@ -95,10 +104,22 @@ def fields(low: int, high: int, names: tuple[str, ...] = ()) -> st.SearchStrateg
 
     def joined(items: list[Field]) -> Field:
         return Field(
-            ",".join(item.text for item in items), frozenset().union(*(item.numbers for item in items))
+            ",".join(item.text for item in items),
+            frozenset().union(*(item.numbers for item in items)),
+            frozenset().union(*(item.last for item in items)),
         )
 
-    return st.lists(item(), min_size=1, max_size=3).map(joined)
+    any_item = item() if last is None else item() | item() | last
+    return st.lists(any_item, min_size=1, max_size=3).map(joined)
+
+
+def last_weekday(number: int) -> st.SearchStrategy[Field]:
+    spellings = (f"{number}L", f"{WEEKDAYS[number % 7]}l", f"{WEEKDAYS[number % 7].upper()}L")
+    return st.sampled_from(spellings).map(lambda text: Field(text, frozenset(), frozenset({number})))
+
+
+LAST_DAY = st.sampled_from(("L", "l")).map(lambda text: Field(text, frozenset(), frozenset({31})))
+LAST_WEEKDAY = st.integers(0, 7).flatmap(last_weekday)
 
 
 def star(low: int, high: int) -> st.SearchStrategy[Field]:
@@ -109,8 +130,8 @@ def number(*among: int) -> st.SearchStrategy[Field]:
     return st.sampled_from(among).map(lambda n: Field(str(n), frozenset({n})))
 
 
-MINUTES, HOURS, DAYS = fields(0, 59), fields(0, 23), fields(1, 31)
-MONTHS_OF_YEAR, DAYS_OF_WEEK = fields(1, 12, MONTHS), fields(0, 7, WEEKDAYS)
+MINUTES, HOURS, DAYS = fields(0, 59), fields(0, 23), fields(1, 31, last=LAST_DAY)
+MONTHS_OF_YEAR, DAYS_OF_WEEK = fields(1, 12, MONTHS), fields(0, 7, WEEKDAYS, last=LAST_WEEKDAY)
 
 # Lines that fire on most days, often in the small hours, when clocks are changed.
 FREQUENT = st.builds(

@@ -148,12 +148,18 @@ def test_a_job_that_is_not_there_costs_nothing(busy: Workspace) -> None:
 
 FENCE = "job_id => %s, attempt => %s, lease_token => %s"
 READS_EVENTS = {"job_events_of_job"}  # what is broadcast after the move
-ONE_ROW = {"jobs_pkey", "jobs_in_flight"}  # few jobs are in flight, so the second finds one as fast
-ARBITERS = {"jobs_pkey", "jobs_idempotency"}  # what an insert asks before it makes a row
+ONE_ROW = {
+    "id_is_unique_among_jobs",
+    "jobs_in_flight",
+}  # few jobs are in flight, so the second finds one as fast
+ARBITERS = {
+    "id_is_unique_among_jobs",
+    "idempotency_key_is_unique_among_jobs",
+}  # what an insert asks before it makes a row
 
 
 HOT = [
-    ("worker", "select * from public.claim_jobs(max_jobs => 10)", {"jobs_ready", "jobs_pkey"}),
+    ("worker", "select * from public.claim_jobs(max_jobs => 10)", {"jobs_ready", "id_is_unique_among_jobs"}),
     ("worker", f"select * from public.start_job({FENCE})", ONE_ROW),
     ("worker", f"select * from public.renew_lease({FENCE})", ONE_ROW),
     ("worker", f"select * from public.report_progress({FENCE}, progress => '{{}}')", ONE_ROW),

@@ -107,6 +107,17 @@ def test_years_ahead_it_fires_when_the_model_does(
         ("@weekly", "2026-01-01 10:30", "2026-01-04 00:00"),
         ("@monthly", "2026-01-01 10:30", "2026-02-01 00:00"),
         ("@Yearly", "2026-01-01 10:30", "2027-01-01 00:00"),
+        ("@midnight", "2026-01-01 10:30", "2026-01-02 00:00"),
+        ("@annually", "2026-01-01 10:30", "2027-01-01 00:00"),
+        ("0 0 L * *", "2026-01-31", "2026-02-28"),
+        ("0 0 l 2 *", "2027-02-28 00:00", "2028-02-29"),
+        ("0 0 15,L * *", "2026-04-15", "2026-04-30"),
+        ("0 0 * * 5L", "2026-01-01", "2026-01-30"),  # the last Friday of January
+        ("0 0 * * sunL", "2026-02-22", "2026-03-29"),
+        ("0 0 * * mon,friL", "2026-01-19", "2026-01-26"),  # each Monday, and the last Friday
+        ("0 0 * * 7l", "2026-05-01", "2026-05-31"),
+        ("0 0 L * 5L", "2026-01-01", "2026-01-30"),  # either will do
+        ("0 0 L * 5L", "2026-01-30", "2026-01-31"),
         ("  0  12\t*  *  * \n", "2026-01-01 10:30", "2026-01-01 12:00"),
         ("0 12 * * *", "2026-01-01 12:00", "2026-01-02 12:00"),  # later than, never the same
         ("0 12 * * *", "2026-01-01 11:59:59.999999", "2026-01-01 12:00"),
@@ -167,7 +178,13 @@ def test_when_the_clock_is_changed_in_berlin(
         ("*/90 * * * *", 'minute: the step of "*/90" is not within 1 to 59'),
         ("5/10 * * * *", 'minute: "5/10" is a step without a range'),
         ("0 0 ? * *", 'day of month: "?" cannot be read'),
-        ("0 0 L * *", 'day of month: "l" is not within 1 to 31'),
+        ("0 0 L-3 * *", 'day of month: "l-3" cannot be read'),
+        ("0 0 5L * *", 'day of month: "5l" cannot be read'),
+        ("0 0 LW * *", 'day of month: "lw" is not within 1 to 31'),
+        ("0 0 L/2 * *", 'day of month: "l/2" cannot be read'),
+        ("0 0 * * L", 'day of week: "l" cannot be read'),
+        ("0 0 * * 8L", 'day of week: "8l" cannot be read'),
+        ("0 L * * *", 'hour: "l" is not within 0 to 23'),
         ("0 0 * * mon#1", 'day of week: "mon#1" cannot be read'),
         ("1,,2 * * * *", 'minute: "" cannot be read'),
         ("-1 * * * *", 'minute: "-1" cannot be read'),

@@ -338,7 +338,7 @@ def test_artifacts_are_recorded_with_the_result(workspace: Workspace) -> None:
         ({"sha256": "zz"}, "sha256_is_64_hex_digits"),
         ({"mime": "no media type"}, "mime_is_a_media_type"),
         ({"name": "a\nb"}, "name_is_1_to_255_characters"),
-        ({"width": 0}, "pixels_are_positive"),
+        ({"width": 0}, "width_and_height_are_positive"),
     ],
 )
 def test_a_wrong_artifact_is_refused_whole(

@@ -118,7 +118,7 @@ def test_workers_of_two_limited_workspaces_do_not_wait_for_each_other(
 @pytest.mark.parametrize(
     ("values", "constraint"),
     [
-        ({}, "limit_limits_something"),
+        ({}, "max_running_or_max_starts_is_set"),
         ({"max_running": -1}, "max_running_is_0_to_100000"),
         ({"max_starts": 0, "per_seconds": 60}, "max_starts_is_1_to_1000"),
         ({"max_starts": 5}, "max_starts_and_per_seconds_go_together"),

@@ -142,8 +142,8 @@ def test_what_the_queue_writes_is_not_the_owners_to_write(workspace: Workspace, 
         ({"timezone": "Mars/Olympus"}, "SJ100", "timezone: "),
         ({"missed": "maybe"}, "23514", "missed_is_known"),
         ({"type": "no spaces"}, "23514", "type_is_a_short_name"),
-        ({"name": ""}, "23514", "schedule_name_is_1_to_100_characters"),
-        ({"name": "nightly"}, "23505", "schedule_name_is_unique"),
+        ({"name": ""}, "23514", "name_is_1_to_100_characters"),
+        ({"name": "nightly"}, "23505", "name_is_unique_among_schedules"),
     ],
 )
 def test_a_schedule_that_could_not_run_is_refused(
