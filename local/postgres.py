@@ -5,6 +5,7 @@ import os
 import platform
 import pwd
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -48,8 +49,13 @@ def binaries(version: str) -> Path:
     )
 
 
-def _as_somebody_else(*, death_signal: bool) -> list[str]:
-    """Postgres refuses to be root. The other user gets one capability: to work below a closed /root too."""
+def _as_somebody_else(*reached: Path, death_signal: bool) -> list[str]:
+    """The words before a command of Postgres, which refuses to be root: they make it another user.
+
+    Where one of the paths is closed to that user (below /root, or a folder of mktemp -d), they also get the
+    capability to pass. access(2), by which initdb looks for its own programs, ignores capabilities of a user
+    who is not root, unless the securebit no_setuid_fixup is set: capabilities(7).
+    """
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):
@@ -58,9 +64,16 @@ def _as_somebody_else(*, death_signal: bool) -> list[str]:
         )
     user = _owner()
     command = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    command += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    if not all(map(_is_open_to_all, reached)):
+        command += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        command += ["--securebits=+no_setuid_fixup"]
     # A change of user forgets the parent-death signal, so setpriv sets it afterwards. INT: a fast, clean end.
     return [*command, "--pdeathsig=INT", "--"] if death_signal else [*command, "--"]
+
+
+def _is_open_to_all(path: Path) -> bool:
+    """May any user pass through the folders above it?"""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
 
 
 def _owner() -> pwd.struct_passwd:
@@ -82,7 +95,8 @@ def initialise(layout: Layout, password: str) -> None:
     fresh = layout.data.with_name(layout.data.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700, parents=True)
-    with tempfile.NamedTemporaryFile("w", suffix=".pw") as secret:
+    folder = binaries(layout.postgres)
+    with tempfile.NamedTemporaryFile("w", suffix=".pw", dir=layout.home) as secret:
         secret.write(password)
         secret.flush()
         if os.geteuid() == 0:
@@ -90,8 +104,8 @@ def initialise(layout: Layout, password: str) -> None:
             os.chown(fresh, owner.pw_uid, owner.pw_gid)
             os.chown(secret.name, owner.pw_uid, owner.pw_gid)
         command = [
-            *_as_somebody_else(death_signal=False),
-            str(binaries(layout.postgres) / "initdb"),
+            *_as_somebody_else(folder, fresh, death_signal=False),
+            str(folder / "initdb"),
             "-D",
             str(fresh),
         ]
@@ -114,9 +128,10 @@ def initialise(layout: Layout, password: str) -> None:
 
 def command(layout: Layout) -> list[str]:
     settings = {**_SETTINGS, "port": str(layout.postgres_port)}
+    folder = binaries(layout.postgres)
     words = [
-        *_as_somebody_else(death_signal=True),
-        str(binaries(layout.postgres) / "postgres"),
+        *_as_somebody_else(folder, layout.data, death_signal=True),
+        str(folder / "postgres"),
         "-D",
         str(layout.data),
     ]
