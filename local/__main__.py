@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from local import arguments, commands, suite, walkthrough
 from local.layout import Layout, StackError
+from local.setup import end_quietly
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,4 +41,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(end_quietly(main, sys.argv[1:]))

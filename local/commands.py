@@ -123,6 +123,7 @@ def reset(layout: Layout) -> int:
 def psql(layout: Layout, arguments: Sequence[str]) -> NoReturn:
     env = credentials.load(layout.env_file)
     program = postgres.binaries("18") / "psql"
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and psql would do the same and complain
     os.execv(program, [str(program), env["SUPABASE_DB_URL"], *arguments])  # noqa: S606
 
 

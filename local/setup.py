@@ -5,10 +5,12 @@ import hashlib
 import importlib.util
 import os
 import platform
+import select
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -262,6 +264,23 @@ def _install_chromium() -> None:
             return
 
 
+def end_quietly(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """The exit code of main; when nobody reads its output any more, as in `status | head -1`, that of SIGPIPE."""
+    try:
+        try:
+            return main(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        output = sys.stdout.fileno()
+        poll = select.poll()
+        poll.register(output, 0)
+        if not poll.poll(0):  # another pipe broke
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # for what the end of Python still flushes
+        return 128 + signal.SIGPIPE
+
+
 def main(arguments: Sequence[str]) -> int:
     from local import arguments as words
 
@@ -277,4 +296,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(end_quietly(main, sys.argv[1:]))

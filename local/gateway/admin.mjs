@@ -2,6 +2,7 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import bcrypt from "bcryptjs";
 import { authError } from "./auth.mjs";
+import { exactAnswer } from "./numbers.mjs";
 import { bearer } from "./tokens.mjs";
 import { settings } from "./settings.mjs";
 
@@ -20,7 +21,7 @@ export function adminUsers(database) {
   const sql = database.driver;
   return async (request) => {
     try {
-      return await route(sql, request);
+      return await exactAnswer(await route(sql, request));
     } catch (error) {
       if (error instanceof Refusal) return error.answer;
       if (error?.code === "23505")

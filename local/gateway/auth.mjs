@@ -1,4 +1,5 @@
 // /auth/v1: what hosted Auth does and lite leaves out: bans, and claims in the tokens.
+import { exactAnswer } from "./numbers.mjs";
 import { read, sign } from "./tokens.mjs";
 import { settings } from "./settings.mjs";
 
@@ -8,7 +9,8 @@ export const authError = (status, code, message) =>
 const SIGN_IN = new Set(["/auth/v1/token", "/auth/v1/signup", "/auth/v1/verify"]);
 
 export function auth(database) {
-  return async (request, lite) => {
+  return async (request, next) => {
+    const lite = async (asked) => exactAnswer(await next(asked));
     const url = new URL(request.url);
     if (request.method !== "POST" || !SIGN_IN.has(url.pathname)) return lite(request);
     const text = await request.text();

@@ -2,20 +2,26 @@
 import { inspect } from "node:util";
 import { PostgresConnection } from "@supabase/lite/postgres";
 import { sql } from "kysely";
+import { parse as parseArray } from "postgres-array";
+import { fromBody, restContext } from "./bodies.mjs";
 import { questionMarks } from "./names.mjs";
+import { numberOf, parseJson, withNumbers } from "./numbers.mjs";
 
 // Postgres prints `2026-11-23 18:13:31.07+00`; PostgREST sends JSON's `2026-11-23T18:13:31.07+00:00`.
 const toIso = (text) => text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00");
 const asIs = (value) => value;
 const text = (oid, parse) => ({ to: oid, from: [oid], serialize: asIs, parse });
-// lite has written a function's JSON arguments as text already; written once more they would arrive as JSON strings.
-const json = (oid) => ({ to: oid, from: [oid], serialize: (value) => (typeof value === "string" ? value : JSON.stringify(value)), parse: JSON.parse });
+// A string is JSON's text already: a body, or a value of a filter.
+const json = (oid) => ({ to: oid, from: [oid], serialize: (value) => withNumbers(typeof value === "string" ? value : JSON.stringify(value)), parse: parseJson });
+const number = (...oids) => ({ to: oids[0], from: oids, serialize: String, parse: numberOf });
 
 const types = {
   timestamptz: text(1184, toIso),
   timestamp: text(1114, toIso),
-  // A JSON number, however it is written: lite sends `1.50` as a string.
-  numeric: { to: 1700, from: [1700], serialize: String, parse: (value) => (value === "NaN" ? value : Number(value)) },
+  bigint: number(20),
+  numeric: number(1700),
+  float: number(701, 700),
+  bool: { to: 16, from: [16], serialize: (value) => (value === true ? "t" : value === false ? "f" : String(value)), parse: (value) => value === "t" },
   bytea: text(17, asIs),
   json: json(114),
   jsonb: json(3802),
@@ -25,7 +31,7 @@ const types = {
 const STATUS = {
   "08": 503, "09": 500, "0L": 403, "0P": 403, 23503: 409, 23505: 409, 25006: 405, 25: 500, 28: 403, "2D": 500, 38: 500, 39: 500,
   "3B": 500, 40: 500, 53400: 500, 53: 503, 54: 500, 55: 500, 57: 500, 58: 500, F0: 500, HV: 500, P0001: 400, P0: 500, XX: 500,
-  42883: 404, "42P01": 404, "42P17": 500,
+  21000: 500, 42883: 404, "42P01": 404, "42P17": 500, "57P01": 503,
 };
 
 function statusOf(code, role) {
@@ -42,28 +48,34 @@ class RestError extends Error {
   constructor(status, body) {
     super(JSON.stringify(body));
     this.code = "PGRST";
-    this.detail = JSON.stringify({ status, headers: {} });
+    this.detail = JSON.stringify({ status, headers: status === 401 ? { "WWW-Authenticate": "Bearer" } : {} });
   }
   [inspect.custom]() {
     return `rest ${this.message}`;
   }
 }
 
-function asRestError(error, role) {
+function asRestError(error, role, table) {
   if (CONNECTION_LOST.has(error?.code))
     return new RestError(503, { code: "PGRST001", message: "Database connection error. Retrying the connection.", details: null, hint: null });
   if (error?.name !== "PostgresError" || error.code === "PGRST") return error;
-  const { code, message, detail, hint } = error;
+  const { code, detail, hint } = error;
+  // PostgREST writes each column with its table, and Postgres repeats what is written.
+  const message = error.message.replace(/^column "([^"]+)" does not exist$/, (whole, column) => (table ? `column ${table}.${column} does not exist` : whole));
   return new RestError(statusOf(code, role), { code, message, details: detail ?? null, hint: hint ?? null });
 }
 
-/** The settings of each request are told in the same words. Prepared, they take one round trip, and else two. */
+/**
+ * The settings of each request are told in the same words. Prepared, they take one round trip, and else two. A marked
+ * number that lite read from a row and asks for again goes as it was.
+ */
 function prepareSettings(driver) {
   const reserve = driver.reserve;
   driver.reserve = async () => {
     const connection = await reserve();
     const { unsafe } = connection;
-    connection.unsafe = (words, values, options) => unsafe(words, values, { prepare: words.startsWith("select set_config("), ...options });
+    const exact = (value) => (typeof value === "string" ? withNumbers(value) : value);
+    connection.unsafe = (words, values, options) => unsafe(words, values?.map(exact), { prepare: words.startsWith("select set_config("), ...options });
     return connection;
   };
 }
@@ -72,38 +84,73 @@ export class Database extends PostgresConnection {
   constructor(url) {
     super({ url, postgresOptions: { max: 30, types, onnotice: () => {}, connection: { application_name: "gateway" } } });
     prepareSettings(this.driver);
-    this.kysely = this.kysely.withPlugin(questionMarks);
+    this.kysely = this.kysely.withPlugin(questionMarks).withPlugin(fromBody);
     // Else lite grants ALL on every schema with row security at the first request and undoes the migrations' revokes.
     this.rlsState = "active";
+    this.timeouts = new Map(); // role → {statement_timeout?, lock_timeout?}
   }
 
   /** Postgres asks for a value of a domain by the domain's own number, which postgres.js does not know: it is written as the type beneath. */
   async introspect(options) {
     const schema = await super.introspect(options);
     if (schema !== this.schema) {
-      const { serializers } = this.driver.options;
+      const { serializers, parsers } = this.driver.options;
       for (const { oid, beneath } of await this.driver`select oid::int, typbasetype::int as beneath from pg_type where typtype = 'd'`)
         serializers[oid] = serializers[beneath];
+      // The driver's own reader takes NULL in an array for the text NULL.
+      for (const { oid, element } of await this.driver`select oid::int, typelem::int as element from pg_type where typcategory = 'A' and typelem <> 0`)
+        parsers[oid] = (text) => parseArray(text, parsers[element] ?? asIs);
+      schema.columnTypes = await this.#columnTypes();
+      this.timeouts = await this.#timeouts();
       this.schema = schema;
     }
     return schema;
+  }
+
+  /** `schema.table` → name → {type, default_value}, as Postgres reads them. */
+  async #columnTypes() {
+    const found = new Map();
+    for (const { table, name, type, default_value } of await this.driver`
+      select n.nspname || '.' || c.relname as table, a.attname as name, format_type(a.atttypid, -1) as type,
+        case when a.attidentity <> '' then format('nextval(%L)', pg_get_serial_sequence(format('%I.%I', n.nspname, c.relname), a.attname))
+             when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end as default_value
+      from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+      left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+      where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'f') and a.attnum > 0 and not a.attisdropped`) {
+      if (!found.has(table)) found.set(table, new Map());
+      found.get(table).set(name, { type, default_value });
+    }
+    return found;
+  }
+
+  /** Of each role, its own; else authenticator's, as which PostgREST connects. */
+  async #timeouts() {
+    const rows = await this.driver`
+      select r.rolname as role, split_part(setting, '=', 1) as name, split_part(setting, '=', 2) as value
+      from pg_roles r cross join lateral unnest(r.rolconfig) setting where setting ~ '^(statement|lock)_timeout='`;
+    const of = (role) => Object.fromEntries(rows.filter((row) => row.role === role).map(({ name, value }) => [name, value]));
+    return new Map(["anon", "authenticated", "service_role"].map((role) => [role, { ...of("authenticator"), ...of(role) }]));
   }
 
   async withContext(context, work, options) {
     try {
       return await super.withContext(context, work, options);
     } catch (error) {
-      throw context && !context.storage ? asRestError(error, context.auth?.role ?? "anon") : error;
+      throw context && !context.storage ? asRestError(error, context.auth?.role ?? "anon", restContext.getStore()?.table) : error;
     }
   }
 
   // One round trip where lite makes six.
   async applyJwtSessionContext(transaction, context) {
-    const { role = "anon", uid, jwt } = context.auth ?? {};
+    const { role = "anon", uid } = context.auth ?? {};
+    const request = restContext.getStore();
+    const jwt = request?.claims ?? context.auth?.jwt;
+    const timeouts = (request && this.timeouts.get(role)) || {};
     const claims = JSON.stringify(jwt ?? { role });
     await sql`select set_config('request.jwt.claim.sub', ${String(uid ?? "")}, true),
       set_config('request.jwt.claim.role', ${role}, true), set_config('request.jwt.claims', ${claims}, true),
       set_config('storage.operation', ${String(context.storage?.operation ?? "")}, true),
+      set_config('statement_timeout', ${timeouts.statement_timeout ?? "0"}, true), set_config('lock_timeout', ${timeouts.lock_timeout ?? "0"}, true),
       set_config('role', ${role}, true)`.execute(transaction);
   }
 

@@ -1,58 +1,66 @@
 // /rest/v1: where lite and PostgREST differ before a statement is made.
-import { bearer, read } from "./tokens.mjs";
+import { BadBody, readBody, restContext } from "./bodies.mjs";
+import { exactFilters } from "./filters.mjs";
+import { exactAnswer } from "./numbers.mjs";
+import { bearer, read, sign } from "./tokens.mjs";
 
-function refuse(code, message) {
-  return Response.json(
-    { code, message, details: null, hint: null },
-    { status: 401, headers: { "www-authenticate": `Bearer error="invalid_token", error_description="${message}"` } },
-  );
+const SKEW_SECONDS = 30; // that PostgREST allows between its clock and the one that a token was made by
+
+function refuse(status, code, message, headers = {}) {
+  return Response.json({ code, message, details: null, hint: null }, { status, headers });
 }
+
+const refuseToken = (code, message) =>
+  refuse(401, code, message, { "www-authenticate": `Bearer error="invalid_token", error_description="${message}"` });
 
 export function rest(database) {
   return async (request, lite) => {
     const token = bearer(request.headers);
-    if (token) {
-      // lite takes a token that is no JWT for no token at all.
-      const parts = token.split(".");
-      if (parts.length !== 3) return refuse("PGRST301", `Expected 3 parts in JWT; got ${parts.length}`);
-      if (read(token)?.nbf > Date.now() / 1000 + 30) return refuse("PGRST303", "JWT not yet valid");
+    const parts = token?.split(".").length;
+    if (token && parts !== 3) return refuseToken("PGRST301", `Expected 3 parts in JWT; got ${parts}`); // for lite it is none
+    const claims = token ? read(token) : null;
+    const refused = claims && refusalOf(claims);
+    if (refused) return refuseToken("PGRST303", refused);
+    const path = new URL(request.url).pathname.slice("/rest/v1/".length);
+    const context = { claims, table: path.startsWith("rpc/") ? null : path };
+    const headers = new Headers(request.headers);
+    // lite allows no skew: it is shown a token that has time, and Postgres the real claims.
+    if (claims) headers.set("authorization", `Bearer ${sign({ ...claims, exp: Math.floor(Date.now() / 1000) + 600, nbf: undefined, iat: undefined })}`);
+    try {
+      const asked = await forLite(request, headers, path, context, database);
+      return await restContext.run(context, async () => exactAnswer(await lite(asked)));
+    } catch (error) {
+      if (error instanceof BadBody) return refuse(400, "PGRST102", error.message);
+      throw error;
     }
-    return lite(await withJsonWords(request, database));
   };
 }
 
-/**
- * lite hands a text or a truth value for a JSON column or argument to Postgres as JSON's own text, having parsed a
- * column's once before: "a" fails, "{}" becomes an object. Written as JSON first, it arrives as what it is.
- */
-async function withJsonWords(request, database) {
-  const json = /^application\/(vnd\.pgrst\.\w+\+)?json/.test(request.headers.get("content-type") ?? "");
-  if (!json || !["POST", "PATCH", "PUT"].includes(request.method)) return request;
-  let body = await request.text();
-  const path = new URL(request.url).pathname.slice("/rest/v1/".length);
-  const names = await jsonNames(path, request, database);
-  const written = path.startsWith("rpc/") ? JSON.stringify : (value) => JSON.stringify(JSON.stringify(value));
-  const isWord = (value) => typeof value === "string" || typeof value === "boolean";
-  try {
-    const given = names.size ? JSON.parse(body) : null;
-    for (const row of [given].flat()) for (const name of names) if (isWord(row?.[name])) row[name] = written(row[name]);
-    if (names.size) body = JSON.stringify(given);
-  } catch {} // lite words the refusal
-  const headers = new Headers(request.headers);
-  headers.delete("content-length");
-  return new Request(request.url, { method: request.method, headers, body });
+/** https://docs.postgrest.org/en/stable/references/auth.html#jwt-claims-validation */
+function refusalOf(claims) {
+  const now = Date.now() / 1000;
+  for (const name of ["exp", "nbf", "iat"]) {
+    const value = claims[name] ?? null;
+    if (value !== null && typeof value !== "number") return `The JWT '${name}' claim must be a number`;
+  }
+  if (claims.exp < now - SKEW_SECONDS) return "JWT expired";
+  if (claims.nbf > now + SKEW_SECONDS) return "JWT not yet valid";
+  if (claims.iat > now + SKEW_SECONDS) return "JWT issued at future";
+  return null;
 }
 
-async function jsonNames(path, request, database) {
-  const schema = request.headers.get("content-profile") ?? "public";
-  const known = await database.introspect({ useCache: true });
-  const isJson = (type) => type === "jsonb" || type === "json";
-  const [, called] = /^rpc\/([^/]+)$/.exec(path) ?? [];
-  const found = called
-    ? known.functions.filter(({ name, schema: of }) => name === called && of === schema)
-        .flatMap(({ arg_names, arg_types }) => arg_names.filter((_, index) => isJson(arg_types[index])))
-    : known.columns.filter((column) => column.table === path && column.schema === schema && isJson(column.type)).map(({ name }) => name);
-  return new Set(found);
+async function forLite(request, headers, path, context, database) {
+  const { method } = request;
+  const url = exactFilters(request.url, path.startsWith("rpc/") && ["GET", "HEAD"].includes(method));
+  if (!["POST", "PATCH", "PUT"].includes(method)) return new Request(url, { method, headers });
+  let text = await request.text();
+  if (/^(application\/(vnd\.pgrst\.\w+\+)?json|$)/.test(headers.get("content-type") ?? "")) {
+    const read = readBody(text, request, path, await database.introspect({ useCache: true }));
+    context.body = read?.body;
+    text = read?.skeleton ?? text;
+  }
+  headers.delete("content-length");
+  return new Request(url, { method, headers, body: text });
 }
 
 /**

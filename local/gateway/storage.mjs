@@ -3,6 +3,7 @@ import { Readable } from "node:stream";
 import busboy from "busboy";
 import { asFolder, foldersAndFiles } from "./listing.mjs";
 import { marked, unmarked } from "./names.mjs";
+import { exactAnswer } from "./numbers.mjs";
 import { requestContext } from "./objects.mjs";
 import { expired, read } from "./tokens.mjs";
 
@@ -53,7 +54,8 @@ export function storage(database) {
     if (kind === "upload" && headers.has("x-metadata")) await keepMetadata(database, answer.clone(), headers.get("x-metadata"));
     if ((kind === "download" || kind === "signed") && url.searchParams.has("download")) return asDownload(answer, url);
     const reshape = { list: (rows) => foldersAndFiles(rows, asked), sign: asSigned, signUpload: asUploadUrl, info: asInfo, uploadSigned: () => ({ Key: unmarked(decodeURI(url.pathname.split("/").slice(6).join("/"))) }) }[kind];
-    return reshape ? Response.json(reshape(await answer.json())) : answer;
+    if (reshape) return exactAnswer(Response.json(reshape(await answer.json())));
+    return kind === "other" ? exactAnswer(answer) : answer;
   };
 }
 

@@ -10,6 +10,12 @@ begin
 end $$;
 grant anon, authenticated, service_role to authenticator;
 
+-- https://supabase.com/docs/guides/database/postgres/timeouts; service_role has authenticator's.
+alter role anon set statement_timeout = '3s';
+alter role authenticated set statement_timeout = '8s';
+alter role authenticator set statement_timeout = '8s';
+alter role authenticator set lock_timeout = '8s';
+
 create schema if not exists extensions;
 grant usage on schema public, extensions to anon, authenticated, service_role;
 
