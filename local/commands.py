@@ -51,7 +51,7 @@ class Launch:
     def finish(self) -> None:
         """Waits until all is ready, and says so. Raises StackError with what went wrong."""
         try:
-            ready = wait_for(self._is_ready_or_ended, 300) and self._supervisor.poll() is None
+            ready = wait_for(self._is_ready_or_ended, 900) and self._supervisor.poll() is None
         except KeyboardInterrupt:
             self._supervisor.terminate()
             self._supervisor.wait()
@@ -123,7 +123,7 @@ def reset(layout: Layout) -> int:
 def psql(layout: Layout, arguments: Sequence[str]) -> NoReturn:
     env = credentials.load(layout.env_file)
     program = postgres.binaries("18") / "psql"
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and psql would do the same and complain
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python ignores; psql would, too
     os.execv(program, [str(program), env["SUPABASE_DB_URL"], *arguments])  # noqa: S606
 
 

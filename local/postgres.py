@@ -49,7 +49,7 @@ def binaries(version: str) -> Path:
     )
 
 
-def _as_somebody_else(*reached: Path, death_signal: bool) -> list[str]:
+def as_somebody_else(*reached: Path, death_signal: bool) -> list[str]:
     """The words before a command of Postgres, which refuses to be root: they make it another user.
 
     Where one of the paths is closed to that user (below /root, or a folder of mktemp -d), they also get the
@@ -104,7 +104,7 @@ def initialise(layout: Layout, password: str) -> None:
             os.chown(fresh, owner.pw_uid, owner.pw_gid)
             os.chown(secret.name, owner.pw_uid, owner.pw_gid)
         command = [
-            *_as_somebody_else(folder, fresh, death_signal=False),
+            *as_somebody_else(folder, fresh, death_signal=False),
             str(folder / "initdb"),
             "-D",
             str(fresh),
@@ -130,7 +130,7 @@ def command(layout: Layout) -> list[str]:
     settings = {**_SETTINGS, "port": str(layout.postgres_port)}
     folder = binaries(layout.postgres)
     words = [
-        *_as_somebody_else(folder, layout.data, death_signal=True),
+        *as_somebody_else(folder, layout.data, death_signal=True),
         str(folder / "postgres"),
         "-D",
         str(layout.data),

@@ -265,7 +265,7 @@ def _install_chromium() -> None:
 
 
 def end_quietly(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """The exit code of main; when nobody reads its output any more, as in `status | head -1`, that of SIGPIPE."""
+    """Returns main's exit code, or SIGPIPE's when nobody reads its output any more: `status | head -1`."""
     try:
         try:
             return main(arguments)

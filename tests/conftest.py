@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.stack import Person, Stack, load
+from tests.virtual_time import VirtualTime
 
 
 def pytest_configure() -> None:
@@ -27,6 +28,12 @@ def stack() -> Iterator[Stack]:
     stack = load()
     yield stack
     stack.close()
+
+
+@pytest.fixture
+def virtual(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
+    """For what is about clocks and pauses alone."""
+    return VirtualTime(monkeypatch)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class Stack:
 
     @cached_property
     def http(self) -> httpx.Client:
-        return httpx.Client(timeout=30, trust_env=False)
+        return httpx.Client(timeout=60, trust_env=False)
 
     @cached_property
     def sql(self) -> psycopg.Connection[DictRow]:

@@ -18,10 +18,13 @@ export function readBody(text, request, path, known) {
   const called = /^rpc\/([^/]+)$/.exec(path)?.[1];
   if (called && !text) return undefined;
   const isLookedUp = request.method === "PUT" || /resolution=/.test(request.headers.get("prefer") ?? "");
-  const given = parsed(text, isLookedUp ? parseJson : JSON.parse);
-  if (called) return forCall(text, given, known.functions.filter((f) => f.name === called && f.schema === schema));
+  const parse = isLookedUp ? parseJson : JSON.parse;
+  if (called) return forCall(text, parsed(text, parse), known.functions.filter((f) => f.name === called && f.schema === schema));
   const types = known.columnTypes.get(`${schema}.${path}`);
-  return types && forTable(text, given, request, url, types);
+  if (!types) return undefined; // lite says that there is no such table
+  const wanted = url.searchParams.has("columns") ? namesIn(url.searchParams.get("columns")) : null;
+  if (!wanted) return forTable(text, parsed(text, parse), null, request, types);
+  return forTable(text, rowsOrNone(text, parse), wanted, request, types);
 }
 
 function parsed(text, parse) {
@@ -34,16 +37,21 @@ function parsed(text, parse) {
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-function forTable(text, given, request, url, types) {
-  const wanted = url.searchParams.has("columns") ? namesIn(url.searchParams.get("columns")) : null;
+/** With a list of columns PostgREST does not look into the body: what is wrong with it, Postgres says. */
+function rowsOrNone(text, parse) {
+  try {
+    const given = parse(text);
+    if ([given].flat().every(isObject)) return given;
+  } catch {}
+  return /^\s*\{/.test(text) ? {} : [{}];
+}
+
+function forTable(text, given, wanted, request, types) {
   const isUpdate = request.method === "PATCH";
   if (!wanted && (given === null || typeof given !== "object")) return { skeleton: isUpdate ? "{}" : "[]" }; // nothing, to PostgREST
   const isList = Array.isArray(given);
   const rows = isList ? given : [given];
-  if (!rows.every(isObject)) {
-    if (wanted) return undefined; // lite words the refusal
-    throw new BadBody("All object keys must match");
-  }
+  if (!rows.every(isObject)) throw new BadBody("All object keys must match");
   const keys = wanted ?? Object.keys(rows[0] ?? {});
   if (!wanted && !rows.every((row) => sameNames(row, keys))) throw new BadBody("All object keys must match");
   if (isUpdate && !keys.length) return { skeleton: "{}" };

@@ -16,7 +16,7 @@ import { settings } from "./settings.mjs";
 import { storage } from "./storage.mjs";
 
 // A connection that Postgres refuses because it is just starting can leave the driver waiting for ever.
-const START_MS = 15_000;
+const START_MS = 60_000;
 const late = setTimeout(() => {
   console.error("gateway stops: the database did not answer while it was starting");
   process.exit(1);

@@ -267,10 +267,10 @@ def test_who_shares_waits_for_retention_and_believes_what_became_of_it(
         assert tidying.rpc("remove_old_jobs")[0]["remove_old_jobs"] == 1
         finishing = threading.Thread(target=finish)
         finishing.start()
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + 60
         while not waiting(workspace.server, workspace.worker.session):
             assert time.monotonic() < ends, "nobody waits"
-    finishing.join(timeout=30)
+    finishing.join(timeout=60)
     assert refused == (["SJ305"] if removed else [])
     assert workspace.job(job_id)["status"] == ("assigned" if removed else "succeeded")
     assert (first["path"] in sweepable(tidying, 1000)) == removed

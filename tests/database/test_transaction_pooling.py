@@ -128,16 +128,16 @@ def pooler(folder: Path) -> Iterator[str]:
     running = subprocess.Popen(command)
     url = make_conninfo(os.environ["SUPABASE_DB_URL"], host="127.0.0.1", port=port)
     try:
-        assert wait_for(lambda: answers(url), 10)
+        assert wait_for(lambda: answers(url), 60)
         yield url
     finally:
         running.terminate()
-        running.wait(10)
+        running.wait(60)
 
 
 def answers(url: str) -> bool:
     try:
-        psycopg.connect(url, connect_timeout=2).close()
+        psycopg.connect(url, connect_timeout=10).close()
     except psycopg.OperationalError:
         return False
     return True

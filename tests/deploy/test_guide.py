@@ -34,7 +34,7 @@ def test_the_first_job_ends_in_a_signed_url_of_the_picture(stack: Stack, tmp_pat
     gcloud.chmod(0o755)
     ran = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True, timeout=90, check=False,
+        cwd=tmp_path, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert stack.http.get(ran.stdout.splitlines()[-1]).content.startswith(b"\x89PNG")

@@ -80,12 +80,12 @@ class Edge:
         assert self.process.stdout
         assert self.process.stdout.readline() == "ready\n"
         self.url = f"http://127.0.0.1:{port}"
-        self.http = httpx.Client(base_url=f"{self.url}/functions/v1", trust_env=False, timeout=30)
+        self.http = httpx.Client(base_url=f"{self.url}/functions/v1", trust_env=False, timeout=60)
 
     def close(self) -> None:
         self.http.close()
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         assert self.process.stdout
         self.process.stdout.close()
 
@@ -290,7 +290,7 @@ def test_a_reader_who_goes_away_is_noticed_by_the_function(deno: str) -> None:
     try:
         with edge.http.stream("GET", "/job-events") as stream:
             assert next(stream.iter_lines()) == ": ping"
-        assert gone.wait(20)
+        assert gone.wait(60)
     finally:
         gone.set()
         edge.close()

@@ -50,7 +50,7 @@ class OwnStack:
             env=self.environment | environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
 
@@ -66,7 +66,7 @@ class OwnStack:
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {"apikey": self.env["SUPABASE_SECRET_KEY"], **options.pop("headers", {})}
         return httpx.request(
-            method, f"{self.layout.url}/{path}", headers=headers, timeout=30, trust_env=False, **options
+            method, f"{self.layout.url}/{path}", headers=headers, timeout=60, trust_env=False, **options
         )
 
     def sql(self, text: str) -> list[tuple[Any, ...]]:

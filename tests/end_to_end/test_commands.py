@@ -2,10 +2,12 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.stack import Stack
@@ -16,7 +18,7 @@ LIFE = ["job.queued", "job.claimed", "job.started", "job.succeeded"]
 
 def local(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "local", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def said(ran: subprocess.CompletedProcess[str]) -> str:
@@ -62,6 +64,34 @@ def test_status_names_every_process(stack: Stack, tmp_path: Path) -> None:
     for process in ("postgres", "gateway", "realtime", "objects", "function-collab", "worker-0"):
         assert re.search(rf"^{process} +\d+", told, re.MULTILINE), told
     assert f"ready: {stack.env['SUPABASE_URL']}" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "codes"),
+    [
+        (["status"], {141}),
+        (["logs"], {141}),
+        (["demo"], {141}),
+        (["--help"], {0, 141}),  # argparse passes over what it could not print
+        (["psql", "-Atc", "select generate_series(1, 100000)"], {-signal.SIGPIPE}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_a_command_whose_output_nobody_reads_ends_without_a_word(
+    tmp_path: Path, words: list[str], codes: set[int]
+) -> None:
+    """As in `./local.sh status | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    module = "local.setup" if words == ["--help"] else "local"
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=300, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    assert (ran.stderr, ran.returncode in codes) == ("", True)
 
 
 def test_psql_is_the_databases_superuser(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def javascript(stack: Stack) -> dict[str, Any]:
     script = Path(__file__).with_name("invoke.mjs")
     command = [str(node_program()), str(script), str(NODE_FOLDER)]
     done = subprocess.run(
-        command, env=dict(stack.env), capture_output=True, text=True, timeout=60, check=False
+        command, env=dict(stack.env), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
@@ -37,7 +37,7 @@ def javascript(stack: Stack) -> dict[str, Any]:
 
 
 def python(stack: Stack) -> dict[str, Any]:
-    with httpx.Client(trust_env=False) as http:
+    with httpx.Client(trust_env=False, timeout=60) as http:
         options = SyncClientOptions(auto_refresh_token=False, persist_session=False, httpx_client=http)
         client = create_client(stack.env["SUPABASE_URL"], stack.env["SUPABASE_PUBLISHABLE_KEY"], options)
         seen = {"signed_out": told(client, "jobs-recent", {"method": "GET"})}

@@ -12,13 +12,15 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import httpx
+import psycopg
 import pytest
 
-from local import credentials, migrations
+from local import credentials, migrations, postgres
 from local.layout import Layout
 from local.setup import REPOSITORY
 from local.suite import free_layout, processes_for
@@ -27,7 +29,7 @@ from tests.end_to_end.own_stack import OwnStack
 from tests.stack import Person, Stack
 
 
-def _until(holds: Callable[[], bool], seconds: float = 60) -> None:
+def _until(holds: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not come true in time"
@@ -91,7 +93,7 @@ def test_every_migration_is_noted_as_the_supabase_cli_notes_it(stack: Stack) -> 
 
 @pytest.mark.parametrize("path", ["rest/v1/jobs", "auth/v1/user", "auth/v1/admin/users"])
 def test_no_request_without_a_key_is_answered_even_from_this_machine(stack: Stack, path: str) -> None:
-    answer = httpx.get(f"{stack.env['SUPABASE_URL']}/{path}", trust_env=False)
+    answer = httpx.get(f"{stack.env['SUPABASE_URL']}/{path}", trust_env=False, timeout=60)
     assert answer.status_code == 401
     assert answer.json() == {
         "message": "No API key found in request",
@@ -115,7 +117,9 @@ def test_a_bad_token_is_refused_as_postgrest_refuses_it(
         "apikey": stack.env["SUPABASE_PUBLISHABLE_KEY"],
         "authorization": f"Bearer {token(stack.env['SUPABASE_JWT_SECRET'])}",
     }
-    answer = httpx.get(f"{stack.env['SUPABASE_URL']}/rest/v1/jobs", headers=headers, trust_env=False)
+    answer = httpx.get(
+        f"{stack.env['SUPABASE_URL']}/rest/v1/jobs", headers=headers, trust_env=False, timeout=60
+    )
     assert (answer.status_code, answer.json()["code"]) == (401, code)
     assert set(answer.json()) == {"code", "message", "details", "hint"}
 
@@ -173,6 +177,7 @@ def test_a_browser_may_call_rest_auth_and_storage(stack: Stack) -> None:
                 "access-control-request-headers": asked,
             },
             trust_env=False,
+            timeout=60,
         )
         assert answer.status_code == 204
         assert answer.headers["access-control-allow-origin"] == "*"
@@ -182,7 +187,10 @@ def test_a_browser_may_call_rest_auth_and_storage(stack: Stack) -> None:
 
 def test_an_unknown_function_is_404_in_the_envelope_and_keeps_the_request_id(stack: Stack) -> None:
     answer = httpx.get(
-        f"{stack.env['FUNCTIONS_URL']}/nonsense", headers={"x-request-id": "request-1"}, trust_env=False
+        f"{stack.env['FUNCTIONS_URL']}/nonsense",
+        headers={"x-request-id": "request-1"},
+        trust_env=False,
+        timeout=60,
     )
     assert answer.status_code == 404
     assert answer.headers["x-request-id"] == "request-1"
@@ -256,6 +264,41 @@ def test_every_program_of_a_stack_takes_a_port_of_its_layout(stack: Stack) -> No
     assert taken <= Layout.read().ports
 
 
+def test_postgres_runs_below_a_folder_that_is_closed_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root it runs as somebody else, who could pass neither /root nor a folder of mktemp -d."""
+    closed = tmp_path / "mode 700"
+    closed.mkdir(mode=0o700)
+    real = postgres.binaries("18")  # the wheel's, which may be moved
+    packages = real.parents[2]
+    for folder in (real.parent, packages / f"{real.parents[1].name}.libs"):
+        shutil.copytree(folder, closed / folder.relative_to(packages), symlinks=True)
+    monkeypatch.setattr(postgres, "binaries", lambda _: closed / real.relative_to(packages))
+    with free_layout("closed") as free:
+        free.home.rmdir()
+        layout = replace(free, home=closed / "home", postgres="18")
+        layout.home.mkdir()
+        postgres.initialise(layout, "secret")
+        command = postgres.command(layout)
+        url = f"postgresql://postgres:secret@127.0.0.1:{layout.postgres_port}/postgres"
+        with subprocess.Popen(command, cwd="/", stderr=subprocess.DEVNULL) as server:
+            try:
+                _until(lambda: postgres.answers(url))
+                with psycopg.connect(url) as connection:
+                    assert connection.execute("select 1").fetchone() == (1,)
+            finally:
+                server.send_signal(signal.SIGINT)
+
+
+def test_postgres_gets_no_right_that_it_does_not_need() -> None:
+    """In an open folder: a container may have no capability to give."""
+    assert Path("/usr").stat().st_mode & 0o001
+    assert "dac_override" not in " ".join(postgres.as_somebody_else(Path("/usr/bin"), death_signal=False)), (
+        "an open folder needs none"
+    )
+
+
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnStack]:
     with OwnStack.running("own") as own:
@@ -300,7 +343,7 @@ def test_a_name_may_hold_every_character_that_storage_takes(own: OwnStack) -> No
     path = f"names/{quote(name)}"
     assert own.ask("POST", f"storage/v1/object/{path}", content=b"here").json()["Key"] == f"names/{name}"
     signed = own.ask("POST", f"storage/v1/object/sign/{path}", json={"expiresIn": 60}).json()["signedURL"]
-    assert httpx.get(f"{own.layout.url}/storage/v1{signed}", trust_env=False).content == b"here"
+    assert httpx.get(f"{own.layout.url}/storage/v1{signed}", trust_env=False, timeout=60).content == b"here"
     assert own.sql("select name from storage.objects where bucket_id = 'names'") == [(name,)]
     refused = own.ask("POST", "storage/v1/object/names/%C3%A9.txt", content=b"x")
     assert (refused.status_code, refused.json()["error"]) == (400, "InvalidKey")

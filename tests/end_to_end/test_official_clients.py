@@ -65,7 +65,7 @@ def seen(request: pytest.FixtureRequest, stack: Stack, probe: str) -> Iterator[S
     stack.sql.execute(f"truncate public.{probe}".encode())
     run: Callable[[Stack, str, str], Seen] = _javascript if request.param == "supabase-js" else _python
     yield run(stack, bucket, probe)
-    with httpx.Client(trust_env=False) as http:
+    with httpx.Client(trust_env=False, timeout=60) as http:
         storage = _client(stack, http, "SUPABASE_SECRET_KEY").storage
         storage.empty_bucket(bucket)
         storage.delete_bucket(bucket)
@@ -75,7 +75,7 @@ def _javascript(stack: Stack, bucket: str, probe: str) -> Seen:
     script = Path(__file__).with_name("supabase_js.mjs")
     command = [str(node_program()), str(script), str(NODE_FOLDER), bucket, probe]
     done = subprocess.run(
-        command, env=dict(stack.env), capture_output=True, text=True, timeout=60, check=False
+        command, env=dict(stack.env), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     seen: Seen = json.loads(done.stdout)
@@ -96,7 +96,7 @@ def _failure(call: Callable[[], object]) -> Any:
 
 
 def _python(stack: Stack, bucket: str, probe: str) -> Seen:
-    with httpx.Client(trust_env=False) as http:
+    with httpx.Client(trust_env=False, timeout=60) as http:
         return _python_over(http, stack, bucket, probe)
 
 
@@ -164,8 +164,8 @@ def _python_over(http: httpx.Client, stack: Stack, bucket: str, probe: str) -> S
     seen["info"] = [info["name"], info["size"], info["content_type"]]
     seen["exists"] = [files.exists("a/one.txt"), files.exists("a/none")]
     signed = _present(files.create_signed_url("a/b/two (1).txt", 60)["signedUrl"])
-    seen["signed"] = httpx.get(signed, trust_env=False).text
-    seen["ranged"] = httpx.get(signed, headers={"range": "bytes=1-"}, trust_env=False).text
+    seen["signed"] = httpx.get(signed, trust_env=False, timeout=60).text
+    seen["ranged"] = httpx.get(signed, headers={"range": "bytes=1-"}, trust_env=False, timeout=60).text
     many = files.create_signed_urls(["a/one.txt", "a/none"], 60)
     seen["signed_many"] = [[bool(one["signedURL"]), bool(one["error"])] for one in many]
     offer = files.create_signed_upload_url("a/three.txt")

@@ -33,7 +33,7 @@ def shell(script: str, variables: Mapping[str, str]) -> str:
         env={"PATH": path, **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

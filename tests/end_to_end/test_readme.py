@@ -25,7 +25,7 @@ def run(command: list[str], stack: Stack, script: str, cwd: Path = ROOT) -> str:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **stack.env}
     ran = subprocess.run(
         command, input=script, env=environment, cwd=cwd,
-        capture_output=True, text=True, timeout=90, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

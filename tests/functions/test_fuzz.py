@@ -83,7 +83,7 @@ def test_schemathesis_finds_nothing_in_a_long_run(
 @contextmanager
 def connected(url: str) -> Iterator[HTTPConnection]:
     place = urlsplit(url)
-    connection = HTTPConnection(str(place.hostname), place.port, timeout=30)
+    connection = HTTPConnection(str(place.hostname), place.port, timeout=60)
     try:
         yield connection
     finally:

@@ -65,7 +65,7 @@ TABLE = {
 def exchange(url: str, raw: bytes) -> tuple[int, dict[str, str], bytes]:
     """The final answer: status, headers with names in lower case, body."""
     place = urlsplit(url)
-    with socket.create_connection((str(place.hostname), place.port), timeout=30) as line:
+    with socket.create_connection((str(place.hostname), place.port), timeout=60) as line:
         line.sendall(raw)
         with line.makefile("rb") as reading:
             while (first := reading.readline().split())[1] == b"100":

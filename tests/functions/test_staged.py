@@ -262,7 +262,7 @@ BODIES: dict[str, dict[str, object]] = {
 def starts_alone(python: Path, folder: Path, function: str) -> None:
     with (
         started(python, folder, function) as url,
-        httpx.Client(base_url=url, trust_env=False, timeout=20) as client,
+        httpx.Client(base_url=url, trust_env=False, timeout=60) as client,
     ):
         assert client.options("/").status_code == 204
         path = "/api/collab/task.assign" if function == "collab" else "/"
@@ -298,7 +298,7 @@ def started(python: Path, folder: Path, function: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(timeout=40)
+            process.wait(timeout=120)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -175,7 +175,9 @@ class Running:
         )
         assert isinstance(first, dict)
         base = f"http://127.0.0.1:{first['healthPort']}"
-        await eventually(lambda: httpx.get(f"{base}/readyz", trust_env=False).status_code == 200, 60)
+        await eventually(
+            lambda: httpx.get(f"{base}/readyz", trust_env=False, timeout=60).status_code == 200, 60
+        )
         return base
 
     def processes(self) -> dict[int, str]:
@@ -272,7 +274,7 @@ async def test_a_display_that_dies_comes_back_and_the_browser_with_it(start: Cal
     base = await running.ready()
 
     def answers(status: int) -> bool:
-        return httpx.get(f"{base}/readyz", trust_env=False).status_code == status
+        return httpx.get(f"{base}/readyz", trust_env=False, timeout=60).status_code == status
 
     (display,) = [pid for pid, text in running.processes().items() if text.startswith("Xvfb")]
     os.kill(display, signal.SIGKILL)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-SECONDS = 20.0  # a test waits this long for a message that has to come
+SECONDS = 60.0  # a test waits this long for a message that has to come
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Socket:
         """`address` is the project's, or a server's own."""
         words = urlencode({"apikey": key, "vsn": version, **query})
         url = f"{address.replace('http', 'ws', 1)}/realtime/v1/websocket?{words}"
-        return cls(connect(url, max_size=None, compression=None, proxy=None), version)
+        return cls(connect(url, max_size=None, compression=None, proxy=None, open_timeout=SECONDS), version)
 
     def __enter__(self) -> Self:
         return self

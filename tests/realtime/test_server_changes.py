@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.realtime.conftest import Realtime
-from tests.realtime.sockets import Socket, changes
+from tests.realtime.sockets import SECONDS, Socket, changes
 
 SCHEMA = "realtime_test"
 
@@ -290,7 +290,7 @@ def test_a_token_that_is_renewed_while_a_policy_is_asked_loses_no_change(realtim
             guard.execute("select pg_advisory_lock(%s)", (door,))
             note = insert_note(realtime, me)
             asks = "select exists (select from pg_locks where locktype = 'advisory' and objid = %s and not granted)"
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + SECONDS
             while not waiting and time.monotonic() < deadline:
                 (waiting,) = guard.execute(asks, (door,)).fetchone() or (False,)
             assert waiting
@@ -357,7 +357,7 @@ def test_values_come_as_to_jsonb_makes_them(realtime: Realtime) -> None:
         '2026-11-23', '18:48:20', '1 day 02:00', '\\xdeadbeef', '{{"a": [1.10]}}', '{{"b": null}}', '{{1,null}}',
         '{{glad,sad}}', 'glad', '(1,x)', 'short', '[1,5)', '10.0.0.1', 'ab')""",
     )
-    raw = socket.connection.recv(timeout=5)
+    raw = socket.connection.recv(timeout=SECONDS)
     assert isinstance(raw, str)
     assert '"num":12345678901234567890.10' in raw
     assert '"doc":{"a": [1.10]}' in raw

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.realtime.conftest import OwnServer, Realtime
-from tests.realtime.sockets import Socket
+from tests.realtime.sockets import SECONDS, Socket
 
 Own = Callable[..., tuple[OwnServer, Realtime]]
 
@@ -139,10 +139,10 @@ def test_what_is_nested_deeply_keeps_nobody_from_joining(realtime: Realtime) -> 
         track_it = f'"{topic}", "presence", {{"event": "track", "payload": {body}}}]'
         deep.connection.send(f'["{deep.join_refs[topic]}", "9", {track_it}')
         answer = deep.send("phoenix", "heartbeat", {})
-        while f'"{answer}","phoenix"' not in str(deep.connection.recv(timeout=5)):
+        while f'"{answer}","phoenix"' not in str(deep.connection.recv(timeout=SECONDS)):
             pass  # too deep for this client's own reading
         other.joined(name, presence={"enabled": True})
-        assert '"presence_state"' in str(other.connection.recv(timeout=5))
+        assert '"presence_state"' in str(other.connection.recv(timeout=SECONDS))
         for socket in (deep, other):
             socket.connection.close()
 

@@ -95,7 +95,7 @@ async def sign_in(stack: Stack, caplog: pytest.LogCaptureFixture) -> AsyncIterat
 
         async def sign_in(name: str) -> User:
             network = Network()
-            http = await ends.enter_async_context(httpx.AsyncClient(transport=network))
+            http = await ends.enter_async_context(httpx.AsyncClient(transport=network, timeout=60))
             options = AsyncClientOptions(auto_refresh_token=False, persist_session=False, httpx_client=http)
             client = AsyncClient(stack.env["SUPABASE_URL"], stack.env["SUPABASE_PUBLISHABLE_KEY"], options)
             if name:
@@ -161,32 +161,30 @@ def job(member: Person, worker: Person, executor: str) -> Mover:
 
 
 async def seqs(events: AsyncIterator[Event]) -> list[int]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return [event["seq"] async for event in events]
 
 
 async def following(events: AsyncIterator[Event]) -> int:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return int((await anext(events))["seq"])
 
 
-async def test_each_event_comes_soon_after_it_happened_and_the_last_one_ends_it(
-    user: User, job: Mover, member: Person
+async def test_each_event_comes_by_message_and_the_last_one_ends_it(
+    user: User, job: Mover, member: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for polling in ("FLOOR_SECONDS", "DEAF_SECONDS"):
+        monkeypatch.setattr(watching, polling, 3600)
     seen = []
-    waits = []
-    async with contextlib.aclosing(watch(user.client, job.id)) as events:
+    async with asyncio.timeout(120), contextlib.aclosing(watch(user.client, job.id)) as events:
         seen.append(await anext(events))
         await user.joined()
         for move in (job.there_and_back, job.finish):
             await move()
-            moved_at = time.monotonic()
             seen += [await anext(events), await anext(events)]
-            waits.append(time.monotonic() - moved_at)
         with pytest.raises(StopAsyncIteration):
             await anext(events)
     assert seen == done(member.get("job-status", id=job.id))["events"], "rows as job-status has them"
-    assert max(waits) < 1, "by message: without one it would take up to two seconds, or thirty"
 
 
 async def test_it_begins_after_the_seq_that_was_seen(user: User, job: Mover) -> None:

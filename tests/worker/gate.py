@@ -47,7 +47,7 @@ def gate_to(upstream: str) -> Iterator[Gate]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        with httpx.Client(base_url=upstream, timeout=15, trust_env=False) as client:
+        with httpx.Client(base_url=upstream, timeout=60, trust_env=False) as client:
             Handler.client = client
             yield gate
     finally:

@@ -64,10 +64,14 @@ async def ask(door: Door, *requests: bytes) -> bytes:
     got = b""
     for request in requests:
         writer.write(request)
+        patience = 60.0  # for an answer to begin; what follows comes at once
         try:
-            async with asyncio.timeout(0.5):
-                while data := await reader.read(65536):
-                    got += data
+            while True:
+                async with asyncio.timeout(patience):
+                    data = await reader.read(65536)
+                if not data:
+                    break
+                got, patience = got + data, 0.5
         except (TimeoutError, ConnectionError):
             pass
     writer.close()

@@ -29,7 +29,7 @@ async def test_the_answers_follow_the_worker() -> None:
     subject = Subject()
     async with (
         serving(subject, "127.0.0.1", 0) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
     ):
         assert (await http.get("/healthz")).json() == {"ok": True}
         assert (await http.get("/readyz")).json() == {"ready": True, "queue": True}
@@ -45,7 +45,7 @@ async def test_metrics_are_prometheus_text() -> None:
     subject = Subject()
     subject.metrics.add("jobs_total", type='odd"type\\\n', outcome="failed")
     subject.metrics.add("jobs_total", 2, type="a", outcome="failed")
-    async with serving(subject, "127.0.0.1", 0) as port, httpx.AsyncClient() as http:
+    async with serving(subject, "127.0.0.1", 0) as port, httpx.AsyncClient(timeout=60) as http:
         answer = await http.get(f"http://127.0.0.1:{port}/metrics?x=1")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "# TYPE sidejob_worker_jobs_total counter" in answer.text
@@ -62,5 +62,5 @@ async def test_a_caller_that_is_no_browser_does_no_harm() -> None:
             writer.write_eof()
             await reader.read()
             writer.close()
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200

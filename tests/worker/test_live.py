@@ -89,7 +89,7 @@ async def test_a_lost_socket_comes_back_and_what_was_missed_is_found(
         missed = jobs.ask("test.quick")
         wire.mend()
         await jobs.until(missed, "succeeded", seconds=60)
-        await eventually(listens(runner), seconds=30)
+        await eventually(listens(runner), seconds=60)
         await jobs.until(jobs.ask("test.quick"), "succeeded")
 
 
@@ -142,11 +142,11 @@ async def test_members_see_who_is_at_work(start: Start, jobs: Jobs, bench: Bench
             bench.release.set()
             await jobs.until(job_id, "succeeded")
             metrics = await eventually(
-                lambda: next((p for e, p in said if e == "worker.metrics"), False), seconds=15
+                lambda: next((p for e, p in said if e == "worker.metrics"), False), seconds=60
             )
             assert metrics["agentId"] == runner.agent_id
             runner.drain()
-            await eventually(lambda: not channel.presence_state(), seconds=15)
+            await eventually(lambda: not channel.presence_state(), seconds=60)
         finally:
             await channel.unsubscribe()
             await client.close()

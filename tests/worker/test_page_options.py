@@ -81,7 +81,7 @@ async def test_clicks_are_done_in_order_and_the_view_goes_where_told(camera: Cam
 
 async def test_waiting_for_a_function_waits(camera: Camera) -> None:
     assert (await camera.shoot({"url": "/late", "waitForFunction": "!!window.arrived"})).at(50, 50) == BLUE
-    code, _ = await camera.fault({"url": "/late", "waitForFunction": "false", "timeoutMs": 900})
+    code, _ = await camera.fault({"url": "/late", "waitForFunction": "false", "timeoutMs": 3000})
     assert code == "wait_timeout"
     code, _ = await camera.fault({"url": "/late", "waitForFunction": "no.such.thing", "timeoutMs": 2000})
     assert code == "script_error"
@@ -179,7 +179,7 @@ async def test_a_job_that_takes_too_much_of_the_network_is_ended_and_counted(
     assert (code, type(outcome)) == ("traffic_limit", GiveUp)
     assert greedy.counted["browser_traffic_limits_total"] == 1
     heavy = Camera(engine, site, limits=Limits(received_bytes=100_000))
-    code, _ = await heavy.fault({"url": "/heavy"}, nav=4)
+    code, _ = await heavy.fault({"url": "/heavy"}, nav=30)
     assert code == "traffic_limit"
 
 

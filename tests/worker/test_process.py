@@ -39,7 +39,7 @@ async def test_a_screenshot_from_the_queue_to_the_signed_url(
     assert (await jobs.until(refused, "failed"))["error"]["code"] == "blocked_address"
 
     base = await worker.ready()
-    async with httpx.AsyncClient(base_url=base, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=60) as http:
         metrics = (await http.get("/metrics")).text
         assert 'sidejob_worker_jobs_total{outcome="succeeded",type="browser.screenshot"} 1' in metrics
         assert "sidejob_worker_browser_starts_total 1" in metrics
@@ -119,7 +119,7 @@ async def test_a_project_that_does_not_answer_is_waited_for_until_a_signal_comes
         worker = start(SUPABASE_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
         first = await eventually(lambda: worker.said("worker 0.1.0") or False, 60)
         base = f"http://127.0.0.1:{first['healthPort']}"
-        async with httpx.AsyncClient(base_url=base, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=60) as http:
             assert (await http.get("/healthz")).status_code == 200
             state = await http.get("/readyz")
             assert (state.status_code, state.json()["browser"], state.json()["queue"]) == (503, True, False)
@@ -147,7 +147,7 @@ async def test_a_worker_whose_membership_is_taken_away_waits_for_it_to_come_back
     base = await worker.ready()
 
     def ready() -> bool:
-        return httpx.get(f"{base}/readyz", trust_env=False).status_code == 200
+        return httpx.get(f"{base}/readyz", trust_env=False, timeout=60).status_code == 200
 
     change = "update public.workspace_members set role = %s, worker_id = %s where user_id = (select id from auth.users where email = %s)"
     email = member.stack.env["WORKER2_EMAIL"]
@@ -159,4 +159,4 @@ async def test_a_worker_whose_membership_is_taken_away_waits_for_it_to_come_back
     await eventually(ready, 60)
     assert worker.popen.poll() is None
     job_id = jobs.ask("browser.screenshot", {"html": "<p>back</p>"})
-    await jobs.until(job_id, "succeeded", seconds=40)
+    await jobs.until(job_id, "succeeded")

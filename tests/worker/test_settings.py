@@ -99,7 +99,7 @@ def test_a_worker_without_settings_exits_with_2_and_names_them() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "worker"],
         env={"PATH": os.environ["PATH"], "MAX_JOBS": "many"},
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert ran.returncode == 2
     for name in ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "WORKER_EMAIL", "WORKER_PASSWORD", "MAX_JOBS"):

@@ -168,7 +168,7 @@ def open_figma(
     *,
     token: str | None = None,
     allowed: frozenset[str] = frozenset({"*"}),
-    timeout_seconds: float = 5,
+    timeout_seconds: float = 30,
     per_minute: dict[int, int] | None = None,
 ) -> Any:
     access = Access(world.api_url, TOKEN if token is None else token, timeout_seconds, pause_seconds=0.01)

@@ -1,11 +1,11 @@
 """How many requests are sent, and when."""
 
 import asyncio
-import time
 
 import pytest
 
 from local.figma.limits import Limits
+from tests.virtual_time import VirtualTime
 from worker.figma.limiter import Limiter, Line
 
 MINUTE = 60.0
@@ -84,28 +84,35 @@ def test_a_place_that_is_given_back_is_free_again() -> None:
     assert line.next(2.0) == pytest.approx(at)
 
 
-async def test_who_waited_when_a_429_came_waits_anew() -> None:
+def test_who_waited_when_a_429_came_waits_anew(virtual: VirtualTime) -> None:
     """Three are refused together, and each moves the end a little: still one goes out then, not three."""
     limiter = Limiter({1: 4}, minute_seconds=2.0)
-    began, moments = time.monotonic(), list[float]()
+    moments = list[float]()
 
     async def refused(after: float) -> None:
         await asyncio.sleep(after)
         limiter.refused(1, 0.3)
         await limiter.take(1)
-        moments.append(time.monotonic() - began)
+        moments.append(virtual.now)
 
-    async with asyncio.TaskGroup() as tasks:
-        for after in (0.0, 0.05, 0.1):
-            tasks.create_task(refused(after))
+    async def three() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for after in (0.0, 0.05, 0.1):
+                tasks.create_task(refused(after))
+
+    virtual.run(three())
     first, second, third = sorted(moments)
     assert first >= 0.4
     assert second - first > 0.4
     assert third - second > 0.4
 
 
-async def test_the_local_figmas_bucket_agrees() -> None:
-    limits, limiter = Limits({1: 10}, minute_seconds=3.0), Limiter({1: 10}, minute_seconds=3.0)
-    for _ in range(15):
-        await limiter.take(1)
-        assert limits.spend(1) == 0
+def test_the_local_figmas_bucket_agrees(virtual: VirtualTime) -> None:
+    limits, limiter = Limits({1: 10}, minute_seconds=60.0), Limiter({1: 10}, minute_seconds=60.0)
+
+    async def fifteen() -> None:
+        for _ in range(15):
+            await limiter.take(1)
+            assert limits.spend(1) == 0
+
+    virtual.run(fifteen())

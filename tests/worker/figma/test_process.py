@@ -78,7 +78,7 @@ async def test_the_proven_case_from_the_queue_to_the_signed_urls(
     assert jobs.events(job_id)[-1] == "succeeded"
 
     worker.popen.send_signal(signal.SIGTERM)
-    assert worker.popen.wait(20) == 0
+    assert worker.popen.wait(60) == 0
     assert TOKEN not in worker.text()
 
 

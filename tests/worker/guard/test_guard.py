@@ -41,7 +41,7 @@ ANSWERS: dict[str, list[list[str]]] = {  # one after the other, the last for eve
     "nat64.test": [["64:ff9b::7f00:1"]],
 }
 AT_ONCE = 3
-LIVE_SECONDS = 6.0
+LIVE_SECONDS = 30.0
 
 
 class Resolver:
