@@ -57,6 +57,8 @@ prepare_functions() {
 function_flags() { # <name> <holds the key: yes or no>
   local account="$PLAIN_ACCOUNT" concurrency=16 timeout=60 secrets="" variables
   variables="SUPABASE_URL=$SUPABASE_URL|SUPABASE_PUBLISHABLE_KEY=$SUPABASE_PUBLISHABLE_KEY|GOOGLE_CLOUD_PROJECT=$PROJECT|THREADS=16"
+  # The forwarder and Cloud Run, each of which notes an address.
+  variables="$variables|TRUSTED_PROXIES=2"
   [ -z "${SUPABASE_JWT_ISSUER:-}" ] || variables="$variables|SUPABASE_JWT_ISSUER=$SUPABASE_JWT_ISSUER"
   [ -z "$JWT_VERSION" ] || secrets="SUPABASE_JWT_SECRET=sidejob-jwt-secret:$JWT_VERSION"
   if [ "$2" = yes ]; then

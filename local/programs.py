@@ -141,7 +141,7 @@ def function(env: Mapping[str, str], name: str, port: int, folder: Path) -> Prog
         "THREADS": "16",
         "FORWARDED_ALLOW_IPS": "",  # else gunicorn takes SCRIPT_NAME from anybody on this machine
     }
-    limits = ("RATE_PER_SECOND", "STREAMS_PER_CALLER", "STREAMS_PER_INSTANCE")
+    limits = ("RATE_PER_SECOND", "STREAMS_PER_CALLER", "STREAMS_PER_INSTANCE", "TRUSTED_PROXIES")
     environment |= {name: os.environ[name] for name in limits if name in os.environ}
     if needs_secret_key(name):
         environment["SUPABASE_SECRET_KEY"] = env["SUPABASE_SECRET_KEY"]

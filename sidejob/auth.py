@@ -5,10 +5,13 @@ so a bearer beginning `sb_` counts as absent. Any other wrong credential is fina
 """
 
 import re
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
 from sidejob import config, secret_key, upstream
@@ -20,6 +23,7 @@ from sidejob.signing_keys import SigningKeys, fetched
 if TYPE_CHECKING:
     from jwt import PyJWK
 
+T = TypeVar("T")
 Who = Literal["user", "user or secret", "anybody"]
 
 PROJECT_KEYS = ("anon", "service_role")  # roles of the legacy keys, which are signed tokens of nobody
@@ -27,6 +31,8 @@ PROJECT_KEYS = ("anon", "service_role")  # roles of the legacy keys, which are s
 LEEWAY_SECONDS = 30  # as PostgREST allows (docs/references/auth.rst)
 AUDIENCE = "authenticated"
 KEPT_TOKENS = 1000  # verified ones, about a kilobyte each
+GOOD_SECONDS = 30.0  # how long Auth's word for a token is taken without asking again
+BAD_SECONDS = 10.0  # and its word against one
 
 _BEARER = re.compile(r"\s*bearer\s+(\S+)\s*", re.IGNORECASE)
 _keys = SigningKeys(fetched)
@@ -75,8 +81,7 @@ def _user(token: str, before_asking: Callable[[], None]) -> Caller:
         if key is None:
             raise _refused("invalid_token", cause="unknown key id")
     elif key is None:
-        before_asking()
-        return _user_by_asking(token)
+        return _answers.ask(token, before_asking)
     claims = _claims(token, key, settings.jwt_issuer)
     if int(claims["exp"]) <= time.time() - LEEWAY_SECONDS:  # since it was verified
         raise _expired()
@@ -96,9 +101,13 @@ def _header(token: str) -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=KEPT_TOKENS)
-def _claims(token: str, key: "PyJWK | str", issuer: str | None) -> Mapping[str, Any]:
+def _claims(token: str, key: "PyJWK | str | None", issuer: str | None) -> Mapping[str, Any]:
+    """What a token says. key: None leaves its signature to be checked by somebody else."""
     jwt = pyjwt()
-    proof, algorithm = (key, "HS256") if isinstance(key, str) else (key.key, key.algorithm_name)
+    if key is None or isinstance(key, str):
+        proof, algorithm = key or "", "HS256"
+    else:
+        proof, algorithm = key.key, key.algorithm_name
     required = ["exp", "sub", "aud", *(["iss"] if issuer else [])]
     try:
         claims: Mapping[str, Any] = jwt.decode(
@@ -108,7 +117,14 @@ def _claims(token: str, key: "PyJWK | str", issuer: str | None) -> Mapping[str, 
             audience=AUDIENCE,
             issuer=issuer,
             leeway=LEEWAY_SECONDS,
-            options={"require": required, "verify_iss": issuer is not None},
+            options={
+                "require": required,
+                "verify_signature": key is not None,
+                "verify_exp": True,  # which are left out by default where the signature is
+                "verify_aud": True,
+                "verify_nbf": True,
+                "verify_iss": issuer is not None,
+            },
         )
         return claims
     except jwt.ExpiredSignatureError as error:
@@ -142,6 +158,57 @@ def _caller(claims: Mapping[str, Any], token: str) -> Caller:
     return Caller("user", user_id, token, int(expires_at) if isinstance(expires_at, int | float) else None)
 
 
+class _Answers:
+    """Remembers for a short while what Auth says of tokens: a flood of bad ones is not passed on to it, and a
+    good one is not asked about with every request."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._good: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._bad: OrderedDict[bytes, tuple[float, Refused]] = OrderedDict()
+
+    def ask(self, token: str, before_asking: Callable[[], None]) -> Caller:
+        """The token's user. before_asking: called unless the answer is remembered.
+
+        Raises Refused, Unavailable.
+        """
+        settings = config.settings()
+        key = sha256(f"{settings.supabase_url} {token}".encode()).digest()
+        with self._lock:
+            bad = self._remembered(self._bad, key)
+            good = self._remembered(self._good, key)
+        if bad is not None:
+            raise _refused("invalid_token", bad.message, hint=bad.hint, cause=f"{bad.cause}, a moment ago")
+        if good is not None and (good.expires_at or 0) > time.time() - LEEWAY_SECONDS:
+            return good
+        _claims(token, None, settings.jwt_issuer)  # not what Auth would refuse, whoever signed it
+        before_asking()
+        try:
+            caller = _user_by_asking(token)
+        except Refused as refused:
+            self._remember(self._bad, key, BAD_SECONDS, refused)
+            raise
+        self._remember(self._good, key, GOOD_SECONDS, caller)
+        return caller
+
+    def _remembered(self, answers: "OrderedDict[bytes, tuple[float, T]]", key: bytes) -> "T | None":
+        until, answer = answers.get(key, (0.0, None))
+        return answer if until > self._clock() else None
+
+    def _remember(
+        self, answers: "OrderedDict[bytes, tuple[float, T]]", key: bytes, seconds: float, answer: "T"
+    ) -> None:
+        with self._lock:
+            answers[key] = self._clock() + seconds, answer
+            answers.move_to_end(key)
+            while len(answers) > KEPT_TOKENS:
+                answers.popitem(last=False)
+
+
+_answers = _Answers()
+
+
 def _user_by_asking(token: str) -> Caller:
     """For projects whose tokens are signed with a secret that this process does not have.
 
@@ -155,14 +222,19 @@ def _user_by_asking(token: str) -> Caller:
         headers={"apikey": config.settings().publishable_key, "Authorization": f"Bearer {token}"},
         repeatable=True,
     )
-    if response.status in (401, 403, 404):
+    try:
+        user = response.json()
+    except ValueError:
+        user = None
+    understood = isinstance(user, dict)  # else it is a proxy's page, which says nothing about the token
+    if understood and response.status in (401, 403, 404):
         raise _refused("invalid_token", cause=f"Auth says {response.status}")
-    if not response.ok:
+    if not response.ok or not understood:
         raise Unavailable("auth_unavailable", cause=f"Auth says {response.status}")
     jwt = pyjwt()
     try:
-        user = response.json()
+        role, user_id = str(user["role"]), str(UUID(user["id"]))
         claims = jwt.decode(token, options={"verify_signature": False})  # Auth has just verified it
-        return _caller({"role": user["role"], "sub": user["id"], "exp": claims.get("exp")}, token)
-    except (ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
         raise Unavailable("auth_unavailable", cause="Auth gave an answer that is not understood") from error
+    return _caller({"role": role, "sub": user_id, "exp": claims.get("exp")}, token)

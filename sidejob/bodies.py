@@ -8,7 +8,7 @@ import json
 import math
 import threading
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     WithJsonSchema,
     model_validator,
@@ -25,8 +26,9 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from sidejob import query
-from sidejob.errors import JSON, Refused
+from sidejob import jsonfaults, jsontext, query
+from sidejob.errors import Refused
+from sidejob.jsontext import JSON
 
 NAMED_FIELDS = 20  # at most so many faults are listed
 
@@ -48,7 +50,7 @@ def _printable(value: str) -> str:
 
 
 def _storable(value: Any) -> Any:
-    """JSON that Postgres' jsonb takes and gives back unchanged. Nesting is bounded by pydantic's parser."""
+    """JSON that Postgres' jsonb takes and gives back unchanged. `jsonfaults` has bounded its nesting."""
     match value:
         case str() if "\0" in value:
             raise PydanticCustomError("nul", "must not contain the character NUL (\\u0000) anywhere")
@@ -113,9 +115,9 @@ IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200), AfterValida
 
 
 # Parts of schemas that say what the validators of whole bodies check.
-A_TEXT: dict[str, JSON] = {"type": "string", "minLength": 1}
-NOTHING: dict[str, JSON] = {"type": "null"}
-WITH_FILE: dict[str, JSON] = {
+A_TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+NOTHING: dict[str, Any] = {"type": "null"}
+WITH_FILE: dict[str, Any] = {
     "anyOf": [
         {"required": [member], "properties": {member: {"type": "string"}}} for member in ("path", "sameAs")
     ]
@@ -129,6 +131,17 @@ class Body(BaseModel):
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, alias_generator=to_camel, defer_build=True
     )
+    _written: dict[str, JSON] = PrivateAttr(default_factory=dict)
+
+    def as_written(self, body: bytes) -> Self:
+        """The same, which knows the text that it was read from."""
+        self._written.update(jsontext.read_members(body))
+        return self
+
+    def written(self, field: str) -> JSON:
+        """A field's value as it was written, so that no number in it loses a digit; a default as it is."""
+        given: JSON = getattr(self, field)
+        return self._written.get(type(self).model_fields[field].alias or field, given)
 
 
 class TaskAssign(Body):
@@ -166,7 +179,9 @@ class TaskAssign(Body):
     def _backs_off(self) -> "TaskAssign":
         if self.backoff_max_seconds < self.backoff_seconds:
             raise PydanticCustomError(
-                "backoff_max_seconds", "`backoffMaxSeconds` must not be less than `backoffSeconds`"
+                "backoff_max_seconds",
+                "must not be less than `backoffSeconds`",
+                {"field": "backoffMaxSeconds"},
             )
         return self
 
@@ -217,8 +232,8 @@ class Artifact(Body):
         if self.same_as and said:
             raise PydanticCustomError(
                 "two_files",
-                "`{field}` is that of the file which `sameAs` names: leave it out",
-                {"field": said[0]},
+                "is that of the file which `sameAs` names: leave it out",
+                {"field": to_camel(said[0])},
             )
         return self
 
@@ -255,6 +270,10 @@ class TaskResult(Body):
     artifacts: Annotated[list[Artifact], Field(max_length=1000)] = Field(default_factory=list)
     artifact_recorded: bool = Field(False, description="The rows are there already: add none.")
     retry_at: Instant | None = Field(None, description="After a failure: not before this instant.")
+    retry_after_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Instead of `retryAt`: not before so many seconds have passed by the database's clock.",
+    )
     give_up: bool = Field(False, description="After a failure: do not try again.")
 
     @model_validator(mode="after")
@@ -264,9 +283,30 @@ class TaskResult(Body):
                 if artifact.path is None and artifact.same_as is None:
                     raise PydanticCustomError(
                         "missing_path",
-                        "`{field}.path` is missing: where in Storage is the file?",
-                        {"field": field},
+                        "is missing: where in Storage is the file?",
+                        {"field": f"{field}.path"},
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _has_each_name_once(self) -> "TaskResult":
+        first: dict[str, str] = {}
+        for field, artifact in self.named_artifacts():
+            if artifact.name in first:
+                raise PydanticCustomError(
+                    "equal_names",
+                    "is that of `{other}`, too: a result has one file of each name",
+                    {"field": f"{field}.name", "other": first[artifact.name]},
+                )
+            first[artifact.name] = f"{field}.name"
+        return self
+
+    @model_validator(mode="after")
+    def _waits_in_one_way(self) -> "TaskResult":
+        if self.retry_at is not None and self.retry_after_seconds is not None:
+            raise PydanticCustomError(
+                "two_delays", "or `retryAt`: send one of them", {"field": "retryAfterSeconds"}
+            )
         return self
 
     def named_artifacts(self) -> list[tuple[str, Artifact]]:
@@ -349,19 +389,23 @@ def parsed(model: type[B], body: bytes) -> B:
         with _building:
             model.model_rebuild()
     try:
-        return model.model_validate_json(body or b"{}")
+        if body:
+            jsonfaults.check(body)
+        read = model.model_validate_json(body or b"{}")
     except ValidationError as error:
         raise _refused(model, error) from error
+    return read.as_written(body or b"{}")
 
 
 def _refused(model: type[Body], error: ValidationError) -> Refused:
     faults: list[JSON] = []
-    for fault in error.errors(include_url=False, include_context=False, include_input=False)[:NAMED_FIELDS]:
+    for fault in error.errors(include_url=False, include_input=False)[:NAMED_FIELDS]:
         if fault["type"] == "json_invalid":
             return Refused("invalid_json", hint=fault["msg"])
         if fault["type"] == "model_type":
             return Refused("invalid_body", "The body must be a JSON object.")
-        path = ".".join(str(part)[:100] for part in fault["loc"])
+        within = [fault["ctx"]["field"]] if "field" in fault.get("ctx", {}) else []
+        path = ".".join(str(part)[:100] for part in (*fault["loc"], *within))
         message = fault["msg"]
         if fault["type"] == "extra_forbidden":
             message = "is not a field here"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sidejob.database import Database
-from sidejob.errors import JSON
+from sidejob.jsontext import JSON
 from sidejob.query import Query
 
 

@@ -39,6 +39,8 @@ class Settings:
     trace_project: str | None
     # RATE_PER_SECOND: requests of one caller to one instance; ten seconds' worth at once; 0: no limit
     rate_per_second: float
+    # TRUSTED_PROXIES: how many servers before this one add an address to X-Forwarded-For; 0: it is not read
+    trusted_proxies: int
     # STREAMS_PER_CALLER: streams of one caller that one instance of job-events holds
     streams_per_caller: int
     # STREAMS_PER_INSTANCE: streams that it holds in all
@@ -67,6 +69,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         jwt_issuer=None if issuer == "none" else issuer,
         trace_project=present.get("GOOGLE_CLOUD_PROJECT"),
         rate_per_second=_number(present, "RATE_PER_SECOND", 200),
+        trusted_proxies=_proxies(present.get("TRUSTED_PROXIES", "1")),
         streams_per_caller=int(_number(present, "STREAMS_PER_CALLER", 100)),
         streams_per_instance=int(_number(present, "STREAMS_PER_INSTANCE", 1000)),
     )
@@ -79,6 +82,12 @@ def _number(present: Mapping[str, str], name: str, default: float) -> float:
     if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,3})?", text, re.ASCII):
         raise WrongSetting(f"{name} is {text[:40]!r}; it must be a number from 0.")
     return float(text)
+
+
+def _proxies(text: str) -> int:
+    if not re.fullmatch(r"[0-9]", text, re.ASCII):
+        raise WrongSetting(f"TRUSTED_PROXIES is {text[:40]!r}; it must be a whole number from 0 to 9.")
+    return int(text)
 
 
 @cache

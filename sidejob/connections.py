@@ -14,12 +14,13 @@ import zlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPSConnection
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 GZIP = 16 + zlib.MAX_WBITS  # zlib's word for it
+PIECE_BYTES = 64 * 1024  # read at once
 
 
 class Unsent(Exception):
@@ -32,14 +33,18 @@ class Answer:
 
     status: int
     content: bytes = field(repr=False)
+    cut: bool = False  # there was more of it than was asked for
 
     @property
     def ok(self) -> bool:
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """Raises ValueError where it is not JSON."""
-        return json.loads(self.content)
+        """Raises ValueError where it is not JSON that Python can read."""
+        try:
+            return json.loads(self.content)
+        except RecursionError as error:
+            raise ValueError("nested too deep") from error
 
 
 class Connections:
@@ -58,9 +63,16 @@ class Connections:
         self._idle: deque[tuple[HTTPConnection, float]] = deque()  # and since when; the latest last
 
     def send(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, seconds: float
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        seconds: float,
+        max_bytes: int = 16 * 1024 * 1024,
     ) -> Answer:
-        """The answer, read to its end. path: with its query. seconds: the longest silence.
+        """The answer, read to its end, or to `max_bytes` of its content. path: with its query. seconds: the
+        longest silence.
 
         Raises Unsent; TimeoutError; and OSError, HTTPException, zlib.error for an answer that broke off.
         """
@@ -72,17 +84,17 @@ class Connections:
                 connection.sock.settimeout(seconds)
                 connection.request(method, self._url.path + path, body, headers)
                 response = connection.getresponse()
-                content = response.read()
+                content, cut = _content(response, max_bytes)
             except BaseException:
                 connection.close()
                 raise
+            if cut:
+                connection.close()
             if connection.sock is not None:  # it is None where the server said that it closes
                 self._idle.append((connection, time.monotonic()))
         finally:
             self._room.release()
-        if response.getheader("content-encoding") == "gzip":
-            content = zlib.decompress(content, GZIP)
-        return Answer(response.status, content)
+        return Answer(response.status, content, cut)
 
     def close(self) -> None:
         """Close those that nobody uses."""
@@ -112,6 +124,28 @@ class Connections:
             connection.close()
             raise Unsent(type(error).__name__) from error
         return connection
+
+
+def _content(response: HTTPResponse, max_bytes: int) -> tuple[bytes, bool]:
+    """What was sent, unpacked, and whether there would have been more. Raises IncompleteRead, zlib.error.
+
+    It is unpacked piece by piece: a little that unpacks to very much would else have it all in memory.
+    """
+    packed = (response.getheader("content-encoding") or "").strip().lower() in ("gzip", "x-gzip")
+    unpacking = zlib.decompressobj(GZIP) if packed else None
+    content = bytearray()
+    while piece := response.read(PIECE_BYTES):
+        if unpacking is None:
+            content += piece
+        else:
+            content += unpacking.decompress(piece, max_bytes + 1 - len(content))
+        if len(content) > max_bytes:
+            return bytes(content[:max_bytes]), True
+    if response.length:  # http.client tells of it only to those who read all at once
+        raise IncompleteRead(b"", response.length)
+    if unpacking is not None and not unpacking.eof:
+        raise zlib.error("the packed content broke off")
+    return bytes(content), False
 
 
 def _is_silent(connection: HTTPConnection) -> bool:

@@ -5,6 +5,7 @@ percent-encoded: people paste it into a URL as it is.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -35,7 +36,7 @@ def pattern(*, numbered: bool = False) -> str:
     return f"{clock.INSTANT}(?:~{_NUMBER if numbered else _UUID})?"
 
 
-def after(row: dict[str, object], key: str = "id") -> str:
+def after(row: Mapping[str, object], key: str = "id") -> str:
     """The cursor that continues after this row, as PostgREST gave it."""
     return str(Cursor(clock.parsed(str(row["created_at"])), str(row[key])))
 

@@ -69,6 +69,7 @@ def answer(request: Request, function: str, find: Find) -> Response:
         address=serving.address(headers, request.remote_addr),
         body=body,
         fault=fault,
+        nearest=serving.nearest(headers, request.remote_addr),
     )
     reply = serving.answer(asked, function, find)
     sent = dict(reply.headers)

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-RETRY_AFTER_SECONDS = 2  # after an outage
+from sidejob.jsontext import JSON
 
-JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+RETRY_AFTER_SECONDS = 2  # after an outage
 
 
 class Meaning(NamedTuple):
@@ -34,7 +34,7 @@ CODES: Mapping[str, Meaning] = {
         403, "A secret key must never reach a browser. Replace this key now, and use the publishable one."
     ),
     "append_only": Meaning(403, "This history can be read, not changed."),
-    "not_found": Meaning(404, "Not found."),
+    "not_found": Meaning(404, "There is no such thing, or not for you."),
     "method_not_allowed": Meaning(405, "This method is not allowed here."),
     "request_timeout": Meaning(408, "The body did not arrive in time. Send it in one go."),
     "conflict": Meaning(409, "The row was changed by somebody else, or is there already."),
@@ -49,7 +49,7 @@ CODES: Mapping[str, Meaning] = {
     "uri_too_long": Meaning(414, "The URL is too long: path and query may have 8 KiB."),
     "unsupported_media_type": Meaning(415, "The body must be JSON: Content-Type: application/json."),
     "invalid_body": Meaning(422, "A field of the body is wrong."),
-    "invalid_argument": Meaning(422, "The database refused a value."),
+    "invalid_argument": Meaning(422, "The database refused a value of this request."),
     "reserved_column": Meaning(422, "This column is written by the database alone."),
     "no_workspace": Meaning(422, "You have no default workspace. Name one in `workspaceId`."),
     "limit_reached": Meaning(422, "There are as many of these already as a workspace or job may have."),
@@ -104,9 +104,24 @@ UPSTREAM: Mapping[str, str] = {
 }
 # What the DETAIL of a failure is: the job's status, by which a worker tells a cancel from a loss; the id.
 DETAILS: Mapping[str, str] = {"lease_lost": "status", "artifact_gone": "sameAs"}
-REFUSED_VALUES = ("22", "23")  # Postgres' classes: data exception, integrity constraint violation
+# Codes whose sentence is that of the migration which raised the failure: it names the argument.
+NAMED_BY_THE_DATABASE = frozenset({"invalid_argument", "reserved_column", "not_found", "forbidden"})
+SENTENCE_LENGTH = 300  # characters of it at most
 
-_CONSTRAINT = r'violates (?:check|foreign key|unique|not-null) constraint "([a-z0-9_]+)"'
+# The classes of refusals that are not about one value, in words (Postgres' appendix A).
+CLASSES: Mapping[str, str] = {
+    "0A": "a feature that is not supported",
+    "21": "two rows where one was needed: something is named twice",
+    "22": "a value that its type cannot hold",
+    "23": "a value that breaks a rule of the table",
+    "42": "a name or a right that is not there",
+    "54": "more than the database takes at once",
+    "P0": "an error that a function or a trigger raised",
+}
+
+_CONSTRAINT = r'(?:violates (?:check|foreign key|unique|not-null|exclusion) )?constraint "([a-z0-9_]+)"'
+_COLUMN = r'column "([a-z0-9_]+)"'
+_ARGUMENT = re.compile(r"([a-z][a-z_]*)((?:\[\d+\])?(?:\.[a-z_]+)?): (.+)", re.DOTALL)
 
 
 class SidejobError(Exception):
@@ -156,39 +171,38 @@ class Unavailable(SidejobError):
     """Nothing is wrong with the request: the same one may work later, see `Retry-After`."""
 
     def __init__(self, code: str, message: str = "", *, cause: str | None = None, upstream: str = "") -> None:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if CODES[code].status == 503 else {}
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         super().__init__(code, message, headers=headers, cause=cause, upstream=upstream)
 
 
-def from_upstream(status: int, body: object) -> SidejobError:
-    """The failure that PostgREST's answer stands for. Its message never leaves: it may hold values of rows.
-    The name of a broken constraint does: those of supabase/migrations are sentences that name the column.
+def from_upstream(status: int, body: object, names: Mapping[str, str] | None = None) -> SidejobError:
+    """The failure that PostgREST's answer stands for: Unavailable where `sidejob.verdicts` says `later`.
 
-    Of our own failures (SJ…) the hint is passed on, since it is written in the migrations, and of those in
-    `DETAILS` the detail.
+    Its message never leaves where it may hold values of rows. The names of a broken constraint and of a
+    column do: those of supabase/migrations are sentences that name the column. Of our own failures (SJ…) the
+    message and the hint are passed on, since they are written in the migrations, and of those in `DETAILS`
+    the detail.
+    names: of the database's arguments whose fields in the request are called otherwise.
     """
+    from sidejob.verdicts import verdict  # which has to know our codes
+
     fields = body if isinstance(body, dict) else {}
-    upstream = str(fields.get("code") or "")
-    cause = f"upstream status {status}, code {upstream or 'none'}"
-    code = UPSTREAM.get(upstream)
-    if code is None:
-        if upstream.startswith(REFUSED_VALUES):
-            code = "invalid_argument"
-        elif status in (401, 403):
-            code = "invalid_token" if status == 401 else "forbidden"
-        elif status in (429, 502, 503, 504) or upstream.startswith(("08", "53", "PGRST00")):
-            code = "database_unavailable"
-        else:
-            code = "database_error"
-    if CODES[code].status >= 500:
+    upstream = fields["code"] if isinstance(fields.get("code"), str) else ""
+    cause = f"upstream status {status}, code {upstream[:20] or 'none'}"
+    later = verdict(upstream, status) == "later"
+    code = UPSTREAM.get(upstream) or (_later_code if later else _final_code)(upstream, status)
+    if later:
         return Unavailable(code, cause=cause, upstream=upstream)
     ours = upstream.startswith("SJ")
-    message, details = "", None
+    told = str(fields.get("message") or "")
+    if ours:
+        message, details = (in_our_words(told, names or {}) if code in NAMED_BY_THE_DATABASE else ""), None
+        if code == "not_found" and message:
+            message = f"{message.removesuffix('.')}, or not for you."  # the database does not tell them apart
+    else:
+        message, details = _told(code, upstream, told, status)
     if code in DETAILS and isinstance(fields.get("details"), str):
         details = {DETAILS[code]: fields["details"]}
-    elif broken := re.search(_CONSTRAINT, str(fields.get("message"))):
-        details = {"constraint": broken.group(1)}
-        message = f"The database refused a value: {broken.group(1).replace('_', ' ')}."
     return Refused(
         code,
         message,
@@ -198,3 +212,46 @@ def from_upstream(status: int, body: object) -> SidejobError:
         cause=cause,
         upstream=upstream,
     )
+
+
+def _later_code(upstream: str, status: int) -> str:
+    """Our name of an outage that `UPSTREAM` does not name."""
+    if upstream[:2] in ("40", "55"):
+        return "database_busy"
+    away = upstream[:2] in ("08", "25", "28", "3D", "53", "57", "58") or upstream.startswith("PGRST0")
+    return "database_unavailable" if away or status in (408, 429, 502, 503, 504) else "database_error"
+
+
+def _final_code(_: str, status: int) -> str:
+    """Our name of a refusal that `UPSTREAM` does not name."""
+    return {401: "invalid_token", 403: "forbidden"}.get(status, "invalid_argument")
+
+
+def _told(code: str, upstream: str, message: str, status: int) -> tuple[str, JSON]:
+    """A sentence that says which value was refused, "" where the code's own is as good, and the details."""
+    if broken := re.search(_CONSTRAINT, message):
+        name = broken[1]
+        return f"The database refused a value: {name.replace('_', ' ')}.", {"constraint": name}
+    if code != "invalid_argument":
+        return "", None
+    details: dict[str, JSON] = {"sqlstate": upstream} if len(upstream) == 5 else {"status": status}
+    if upstream.startswith("23") and (column := re.search(_COLUMN, message)):
+        return f"The database refused a value: `{column[1]}` must not be null.", {
+            **details,
+            "column": column[1],
+        }
+    why = CLASSES.get(upstream[:2], "for a reason of its own")
+    named = f"SQLSTATE {upstream}" if len(upstream) == 5 else upstream or f"HTTP status {status}"
+    return f"The database refused this request: {why} ({named}).", details
+
+
+def in_our_words(message: str, names: Mapping[str, str]) -> str:
+    """A sentence of the migrations as one of ours: `job_id: there is no such job` names `jobId`."""
+    sentence = " ".join(message[:SENTENCE_LENGTH].split())
+    if named := _ARGUMENT.fullmatch(sentence):
+        first, *others = named[1].split("_")
+        name = names.get(named[1]) or first + "".join(map(str.capitalize, others))
+        sentence = f"`{name}{named[2]}`: {named[3]}"
+    else:
+        sentence = sentence[:1].upper() + sentence[1:]
+    return sentence if sentence.endswith(".") or not sentence else f"{sentence}."

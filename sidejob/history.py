@@ -22,4 +22,4 @@ def following(rows: Iterable[Row], seq: int) -> list[Row]:
 
 def is_over(job: Mapping[str, Any], seq: int) -> bool:
     """Is `seq` the end of this job's history? job: its `status` and `event_seq`."""
-    return job["status"] in FINAL_STATES and job["event_seq"] <= seq
+    return job["status"] in FINAL_STATES and int(str(job["event_seq"])) <= seq

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
-from sidejob import auth, config, log
+from sidejob import auth, config, jsontext, log
 from sidejob.call import Call, Caller, Handler, Reply
 from sidejob.database import Database
 from sidejob.errors import Refused, SidejobError
@@ -50,6 +50,10 @@ EVERYWHERE = {
 # In an error they may come from the request: nobody who takes it for HTML shall find a tag in it.
 _TAGS = str.maketrans({"<": r"\u003c", ">": r"\u003e", "&": r"\u0026"})
 
+# Of one address, after ten seconds' worth at once: each is a request to Auth, which has limits of its own.
+BAD_TOKENS_PER_SECOND = 5.0
+ADDRESSES = 10  # so many of them may use all of theirs through one proxy
+
 WORTH_A_LOOK = frozenset({401, 403, 408, 413, 414, 429})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{8,128}", re.ASCII)
@@ -64,9 +68,10 @@ class Asked:
     path: str
     query: Sequence[tuple[str, str]] = field(repr=False)  # decoded, in order
     headers: Mapping[str, str] = field(repr=False)  # of `lowered`
-    address: str = field(repr=False)  # where it comes from, as the nearest proxy says
+    address: str = field(repr=False)  # the client's, as the first trusted proxy saw it
     body: bytes = field(default=b"", repr=False)
     fault: str = ""  # the code of what was wrong before it could be read
+    nearest: str = field(default="", repr=False)  # the address that the last proxy saw: it cannot be made up
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,20 @@ def on_any_path(routes: Routes) -> Find:
 
 
 def address(headers: Mapping[str, str], peer: str | None) -> str:
-    """The client's address: the last that a proxy noted, for those before it anybody could have written."""
+    """The client's address, as the first of the trusted proxies saw it. Each of them adds one at the end;
+    anybody could have written those before theirs."""
+    try:
+        proxies = config.settings().trusted_proxies
+    except (config.MissingSettings, config.WrongSetting):
+        proxies = 0  # the request fails anyway
+    noted = [each.strip() for each in headers.get("x-forwarded-for", "").split(",") if each.strip()]
+    seen = noted[-min(proxies, len(noted))] if proxies and noted else ""
+    return seen[:100] or peer or "unknown"
+
+
+def nearest(headers: Mapping[str, str], peer: str | None) -> str:
+    """The address that the last proxy saw. A client may come straight to it, past the trusted ones before it,
+    and then all other addresses are the client's own words."""
     return headers.get("x-forwarded-for", "").rpartition(",")[2].strip()[:100] or peer or "unknown"
 
 
@@ -107,7 +125,7 @@ def encoded(reply: Reply) -> bytes:
     """The body of an answer that has one."""
     if reply.status >= 400:
         return json.dumps(reply.body, separators=(",", ":")).translate(_TAGS).encode()
-    return json.dumps(reply.body, ensure_ascii=False, separators=(",", ":")).encode()
+    return jsontext.dumps(reply.body)
 
 
 def answer(asked: Asked, function: str, find: Find) -> Reply:
@@ -175,24 +193,37 @@ def _replied(asked: Asked, request_id: str, trace_id: str, find: Find, notes: di
 
 
 def _admitted(asked: Asked, who: auth.Who) -> Caller:
-    """The caller, if he does not ask too often. Whoever has no good credential counts by his address."""
-    rate = _rate(config.settings().rate_per_second)
+    """The caller, if they do not ask too often. One without a good credential counts by their address.
 
-    def count() -> None:
-        rate.take(asked.address)
+    Where Auth has to be asked about a token, an address that has sent many bad ones has to wait. Good ones
+    cost an address nothing, and a user whose token was good a moment ago is not asked about again.
+    """
+    per_second = config.settings().rate_per_second
+    rate, bad = _rate(per_second), _rate(min(per_second, BAD_TOKENS_PER_SECOND), "tokens that Auth refused")
+    bad_nearby = _rate(min(per_second, BAD_TOKENS_PER_SECOND * ADDRESSES), "the same through one proxy")
+    auth_asked = False
+
+    def before_asking() -> None:
+        nonlocal auth_asked
+        bad.check(asked.address)
+        bad_nearby.check(asked.nearest)
+        auth_asked = True
 
     try:
-        caller = auth.authenticated(asked.headers, who, count)
+        caller = auth.authenticated(asked.headers, who, before_asking)
     except Refused as refused:
         if refused.code != "rate_limited":
-            count()
+            if auth_asked:
+                bad.take(asked.address)
+                bad_nearby.take(asked.nearest)
+            rate.take(asked.address)
         raise
     rate.take(caller.user_id or (asked.address if caller.kind == "nobody" else caller.kind))
     return caller
 
 
-@lru_cache(maxsize=1)
-def _rate(per_second: float) -> Rate:
+@lru_cache(maxsize=3)
+def _rate(per_second: float, of: str = "requests") -> Rate:  # noqa: ARG001  one for each purpose
     return Rate(per_second)
 
 

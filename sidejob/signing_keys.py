@@ -24,6 +24,8 @@ UNKNOWN_SECONDS = 30  # in this time …
 UNKNOWN_FETCHES = 3  # … at most so many fetches because of key ids that nobody knows: a rotation needs one
 RETRY_SECONDS = 3  # at most one fetch in this time while Auth cannot be reached
 TIMEOUT_SECONDS = 3
+MAX_KEYS = 100  # of a set; Supabase has some 20 at most
+NAMED_KEYS = 5  # damaged ones, in one line of the log
 ALGORITHMS = frozenset({"ES256", "RS256"})
 
 
@@ -99,15 +101,36 @@ def fetched() -> "dict[str, PyJWK]":
         documents = response.json()["keys"] if response.ok else None
         if documents is None:
             raise ValueError(f"status {response.status}")
-        usable = [
-            document for document in documents if document.get("alg") in ALGORITHMS and document.get("kid")
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not isinstance(documents, list):
+            raise TypeError("no list of keys")
+    except (ValueError, KeyError, TypeError) as error:
         raise Unavailable("auth_unavailable", cause=f"JWKS: {type(error).__name__}") from error
+    return _readable(documents)
+
+
+def _readable(documents: list[object]) -> "dict[str, PyJWK]":
+    """The keys that can be read. A damaged one takes no other with it: that would sign everybody out."""
+    usable = [
+        document
+        for document in documents
+        if isinstance(document, dict)
+        and isinstance(document.get("alg"), str)
+        and document["alg"] in ALGORITHMS
+        and isinstance(document.get("kid"), str)
+    ]
     if not usable:
         return {}
     jwt = pyjwt(asymmetric=True)
-    try:
-        return {document["kid"]: jwt.PyJWK(document) for document in usable}
-    except (ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
-        raise Unavailable("auth_unavailable", cause=f"JWKS: {type(error).__name__}") from error
+    keys: dict[str, PyJWK] = {}
+    damaged: list[str] = []
+    for document in usable[:MAX_KEYS]:
+        try:
+            keys[str(document["kid"])] = jwt.PyJWK(document)
+        except Exception as error:  # noqa: BLE001  cryptography raises what it will, of a number out of a curve
+            damaged.append(f"{str(document['kid'])[:100]} ({type(error).__name__})")
+    if damaged:
+        named = ", ".join(damaged[:NAMED_KEYS])
+        log.line(
+            "WARNING", "some of the project's signing keys cannot be read", damaged=len(damaged), named=named
+        )
+    return keys

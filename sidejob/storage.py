@@ -5,31 +5,69 @@ from urllib.parse import quote
 
 from sidejob import config, secret_key, upstream
 from sidejob.connections import Answer
-from sidejob.errors import JSON, Refused, Unavailable
+from sidejob.errors import Refused, Unavailable
+from sidejob.jsontext import JSON
+from sidejob.verdicts import verdict
+
+# A browser that is shown these runs nothing of them in the name of the address that they came from. By their
+# endings, since whoever saves a file goes by its name. All others are only downloaded: HTML, SVG and XML have
+# scripts, and what nobody knows a browser may take for one of them.
+INERT: Mapping[str, frozenset[str]] = {
+    "application/json": frozenset({"json"}),
+    "application/pdf": frozenset({"pdf"}),  # its scripts stay within the viewer
+    "image/avif": frozenset({"avif"}),
+    "image/gif": frozenset({"gif"}),
+    "image/jpeg": frozenset({"jpg", "jpeg"}),
+    "image/png": frozenset({"png"}),
+    "image/webp": frozenset({"webp"}),
+    "text/plain": frozenset({"txt"}),
+}
+
+# Storage signs its own request's path after JavaScript's decodeURI, and compares it later with a path whose
+# every escape is undone (supabase/storage, src/storage/object.ts and getSignedObject.ts). So a path that is
+# to be signed has only those escapes that decodeURI undoes.
+_SIGNABLE = "/!$&'()*+,-.:;=@_~"
 
 
-def object_not_found() -> Refused:
-    """404 in Storage's own words, which its users know."""
-    return Refused("not_found", "Object not found")
+def object_not_found(field: str) -> Refused:
+    """404 in Storage's own words, which its users know. field: of the request, that named it."""
+    return Refused(
+        "not_found",
+        "Object not found",
+        details={"field": field},
+        hint=f"`{field}`: there is no such artifact, not for you, or its file is gone.",
+    )
 
 
-def signed_url(bucket: str, path: str, expires_seconds: int, request_id: str) -> str:
+def is_inert(mime: str, *names: str) -> bool:
+    """May a browser show it? names: all that the file is called."""
+    endings = INERT.get(mime.partition(";")[0].strip().lower(), frozenset())
+    return all("." in name and name.rpartition(".")[2].lower() in endings for name in names)
+
+
+def signed_url(
+    bucket: str, path: str, expires_seconds: int, request_id: str, *, download: str | None, field: str
+) -> str:
     """An absolute URL that gives the object to whoever has it, for so long.
 
+    download: the name under which a browser saves it, so that it does not show it. field: for the refusal.
     Raises Refused 404 when the object is gone, Unavailable when Storage is.
     """
-    response, body = _ask(
-        "POST", f"sign/{quote(bucket, safe='')}/{quote(path)}", {"expiresIn": expires_seconds}, request_id
-    )
+    place = f"sign/{quote(bucket, safe='')}"
+    asked: dict[str, JSON] = {"expiresIn": expires_seconds}
+    response, body = _ask("POST", f"{place}/{quote(path, safe=_SIGNABLE)}", asked, request_id)
     answer = body if isinstance(body, dict) else {}
     # Storage says 400 with the true status in its body (supabase/storage, "not_found").
-    status = answer.get("statusCode", response.status)
-    if str(status) == "404":
-        raise object_not_found()
+    if not response.ok and str(answer.get("statusCode")) == "404":
+        raise object_not_found(field)
     signed = answer.get("signedURL")
-    if not response.ok or not isinstance(signed, str):
+    token = signed.rpartition("?token=")[2] if isinstance(signed, str) and "?token=" in signed else ""
+    if not response.ok or not token:
         raise _failed(response)
-    return f"{config.settings().public_url}/storage/v1{signed}"
+    # Not the path that Storage gives: spaces and much else stand in it as they are.
+    address = f"{config.settings().public_url}/storage/v1/object/{place}/{quote(path)}"
+    url = f"{address}?token={quote(token, safe='')}"
+    return url if download is None else f"{url}&download={quote(download, safe='')}"
 
 
 def remove(bucket: str, paths: list[str], request_id: str) -> int:
@@ -43,7 +81,7 @@ def remove(bucket: str, paths: list[str], request_id: str) -> int:
     return len(body)
 
 
-def _ask(method: str, path: str, body: Mapping[str, JSON], request_id: str) -> tuple[Answer, JSON]:
+def _ask(method: str, path: str, body: Mapping[str, JSON], request_id: str) -> tuple[Answer, object]:
     response = upstream.send(
         "storage",
         method,
@@ -59,6 +97,7 @@ def _ask(method: str, path: str, body: Mapping[str, JSON], request_id: str) -> t
 
 
 def _failed(response: Answer) -> Unavailable:
-    busy = response.status >= 500 or response.status == 429
+    """To our caller all of it may pass: the request to Storage was made here, and so is its fault."""
+    busy = response.status >= 400 and verdict(None, response.status) == "later"
     code = "storage_unavailable" if busy else "storage_error"
     return Unavailable(code, cause=f"Storage says {response.status}")

@@ -47,13 +47,15 @@ def endpoint(method: Literal["GET"], who: auth.Who = "user") -> Callable[[Handle
             stopping = _stopping()
             headers = serving.lowered(request.headers.items())
             query, path = request.scope["query_string"], request.scope["path"]
+            peer = request.client.host if request.client else None
             long = len(query) + len(path) > URI_LIMIT
             asked = Asked(
                 method=request.method,
                 path=path,
                 query=[] if long else request.query_params.multi_items(),
                 headers=headers,
-                address=serving.address(headers, request.client.host if request.client else None),
+                address=serving.address(headers, peer),
+                nearest=serving.nearest(headers, peer),
                 fault="uri_too_long" if long else "",  # a body is not looked at: GET has none
             )
             reply = await asyncio.to_thread(serving.answer, asked, handler.__name__, find)

@@ -1,6 +1,5 @@
 """Requests to the Supabase project: its connections, made at the first request, and what is tried again."""
 
-import json
 import random
 import threading
 import time
@@ -9,14 +8,16 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from urllib.parse import urlencode
 
-from sidejob import config, log
+from sidejob import config, jsontext, log
 from sidejob.connections import Answer, Connections, Unsent
-from sidejob.errors import JSON, Unavailable
+from sidejob.errors import UPSTREAM, Unavailable
+from sidejob.jsontext import JSON
+from sidejob.verdicts import verdict
 
 POOL_SIZE = 16  # connections; as many as THREADS
 CONNECT_SECONDS = 2
 KEEP_ALIVE_SECONDS = 30  # less than the project keeps them: one that is closed under a request loses it
-RETRY_STATUSES = frozenset({429, 502, 503, 504})
+ANSWER_BYTES = 16 * 1024 * 1024  # no answer that is read as a whole has more
 
 HEADERS = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": "sidejob"}
 
@@ -48,11 +49,13 @@ def send(
     body: Mapping[str, JSON] | None = None,
     repeatable: bool = False,
     timeout_seconds: float = 10,
+    max_bytes: int = ANSWER_BYTES,
 ) -> Answer:
     """Send one request; once more after a moment when that can do no harm.
 
     service: `auth`, `database` or `storage`; names the failure. path: below SUPABASE_URL. repeatable: doing
     it twice is as good as once. timeout_seconds: for the answer; a connection has CONNECT_SECONDS.
+    max_bytes: of its content; the rest is not read.
     A request that could not be sent is tried again in any case.
     Raises Unavailable; an answer of any status is returned.
     """
@@ -62,11 +65,11 @@ def send(
     headers = {**HEADERS, **headers}
     content = None
     if body is not None:
-        content = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        content = jsontext.dumps(dict(body))
         headers["content-type"] = "application/json"
     for last in (False, True):
         try:
-            answer = connections.send(method, path, headers, content, timeout_seconds)
+            answer = connections.send(method, path, headers, content, timeout_seconds, max_bytes)
         except TimeoutError as error:
             code = "database_timeout" if service == "database" else f"{service}_unavailable"
             raise Unavailable(code, cause="no answer in time") from error
@@ -76,8 +79,27 @@ def send(
                 cause = str(error) if unsent else type(error).__name__
                 raise Unavailable(f"{service}_unavailable", cause=cause) from error
         else:
-            if last or not repeatable or answer.status not in RETRY_STATUSES:
+            if last or not repeatable or not _may_pass(service, answer):
                 return answer
         log.line("WARNING", f"{service} did not answer well; trying once more")
         time.sleep(random.uniform(0.05, 0.25))
     raise AssertionError("the second round returns or raises")
+
+
+def failure_code(answer: Answer) -> str:
+    """The SQLSTATE or PostgREST code of the database's refusal; "" where it gave none."""
+    try:
+        told = answer.json()
+    except ValueError:
+        return ""
+    code = told.get("code") if isinstance(told, dict) else None
+    return code if isinstance(code, str) else ""
+
+
+def _may_pass(service: str, answer: Answer) -> bool:
+    """Is it a failure that the same request may not meet a moment later? A redirect stays what it is, and
+    what has just taken all the time there is would do so again."""
+    if answer.status < 400:
+        return False
+    code = failure_code(answer) if service == "database" else ""
+    return verdict(code, answer.status) == "later" and UPSTREAM.get(code) != "database_timeout"

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
 from sidejob import channels, history
+from sidejob.errors import UPSTREAM
+from sidejob.verdicts import verdict
 
 if TYPE_CHECKING:
     from realtime import AsyncRealtimeChannel, RealtimeChannelOptions
@@ -38,10 +40,7 @@ STEADY_SECONDS = 30.0  # a channel that lasted so long was a good one: the next 
 LONGEST_PAUSE_SECONDS = 30.0
 REFUSALS = 5  # how often in a row a token may be refused: it may be refreshed just now
 
-# SQLSTATEs and PostgREST's codes, and HTTP's where a proxy answered instead: it may work later.
-_LATER = ("PGRST00", "08", "40001", "40P01", "5", "408", "429")
 _NO_RIGHTS = "42501"  # on the table itself: nobody is signed in
-_TOKEN = ("PGRST30",)  # not valid, or not any more (PostgREST, docs/references/errors.rst)
 
 
 class JobNotFound(LookupError):
@@ -84,8 +83,10 @@ async def watch(client: "AsyncClient", job_id: str | UUID, after: int = 0) -> As
 
 async def _rows(client: "AsyncClient", job_id: str, after: int) -> list[Event]:
     asked = client.table("job_events").select("*").eq("job_id", job_id).gt("seq", after)
-    rows: Any = (await asked.order("seq").limit(PAGE).execute()).data
-    return list(rows)
+    rows = _understood((await asked.order("seq").limit(PAGE).execute()).data)
+    if not all(isinstance(row.get("seq"), int) and "event_type" in row for row in rows):
+        raise _Misunderstood
+    return rows
 
 
 async def _job(client: "AsyncClient", job_id: str) -> Event:
@@ -93,14 +94,26 @@ async def _job(client: "AsyncClient", job_id: str) -> Event:
 
     asked = client.table("jobs").select("status,event_seq").eq("id", job_id).limit(1)
     try:
-        rows: Any = (await asked.execute()).data
+        rows = _understood((await asked.execute()).data)
     except APIError as error:
         if error.code == _NO_RIGHTS:
             raise JobNotFound(job_id) from error
         raise
     if not rows:
         raise JobNotFound(job_id)
-    return dict(rows[0])
+    if not isinstance(rows[0].get("event_seq"), int) or "status" not in rows[0]:
+        raise _Misunderstood
+    return rows[0]
+
+
+class _Misunderstood(Exception):
+    """An answer that is none of the project's, such as a proxy's page."""
+
+
+def _understood(data: object) -> list[Event]:
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        raise _Misunderstood
+    return data
 
 
 async def _patiently(client: "AsyncClient", ask: Callable[[], Awaitable[T]]) -> T:
@@ -112,19 +125,27 @@ async def _patiently(client: "AsyncClient", ask: Callable[[], Awaitable[T]]) -> 
     while True:
         try:
             return await ask()
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:
             log.debug("the project cannot be reached: %r", error)
+        except (_Misunderstood, ValueError, RecursionError) as error:
+            log.debug("that was no answer of the project: %r", error)
         except APIError as error:
             code = str(error.code or "")
-            refusals += code.startswith(_TOKEN) or not code  # gateways refuse without a code
-            if refusals > REFUSALS or (code and not code.startswith((*_LATER, *_TOKEN))):
+            of_token = _is_of_token(code)
+            refusals += of_token
+            if refusals > REFUSALS or (verdict(code) != "later" and not of_token):
                 raise
             log.debug("the project does not answer well: %r", error)
-            if code.startswith(_TOKEN):
+            if of_token:
                 with contextlib.suppress(Exception):
                     await client.auth.get_session()  # refreshes it when it has expired
         await asyncio.sleep(_pause(tries))
         tries += 1
+
+
+def _is_of_token(code: str) -> bool:
+    """Was the token refused, or did a gateway refuse without a code? It may be refreshed just now."""
+    return not code or code == "401" or UPSTREAM.get(code) == "invalid_token"
 
 
 def _pause(tries: int) -> float:

@@ -7,7 +7,7 @@ from pydantic.json_schema import models_json_schema
 from sidejob import bodies, serving
 from sidejob.errors import CODES
 from sidejob.openapi.operations import COLLAB, DOCUMENT, FUNCTIONS, Operation
-from sidejob.openapi.schemas import ROWS, TEXT, Schema, closed, nullable
+from sidejob.openapi.schemas import IN_LISTS, ROWS, TEXT, Schema, closed, nullable
 
 ANY_REQUEST = (
     "invalid_parameter", "method_not_allowed", "request_timeout", "body_too_large", "uri_too_long",
@@ -20,7 +20,14 @@ WITH_TOKEN = (
 WITH_BODY = ("invalid_json", "unsupported_media_type", "invalid_body", "invalid_argument")
 
 OF_ANY_ANSWER = ("x-request-id", *serving.EVERYWHERE)
-OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
+OF_STATUS = {
+    401: "WWW-Authenticate",
+    405: "Allow",
+    429: "Retry-After",
+    502: "Retry-After",
+    503: "Retry-After",
+    504: "Retry-After",
+}
 HEADERS: dict[str, Schema] = {
     "x-request-id": {
         "description": "Also in the log. The caller's own, if it was 8 to 128 letters, digits or `._:/+=@-`.",
@@ -38,7 +45,7 @@ HEADERS: dict[str, Schema] = {
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
     },
-    "ETag": {"description": "Changes with every event of the job.", "required": True, "schema": TEXT},
+    "ETag": {"description": "Changes with everything that is shown.", "required": True, "schema": TEXT},
 }  # fmt: skip
 
 
@@ -78,7 +85,7 @@ def document() -> Schema:
         "servers": [{"url": "/"}],
         "paths": described,
         "components": {
-            "schemas": {**schemas["$defs"], **ROWS, "Error": _error_schema()},
+            "schemas": {**schemas["$defs"], **ROWS, **IN_LISTS, "Error": _error_schema()},
             "responses": dict(sorted(shared.items())),
             "headers": HEADERS,
             "securitySchemes": {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from sidejob import bodies, cursor, query
+from sidejob import bodies, columns, cursor, query
 from sidejob.history import HIGHEST_SEQ
 from sidejob.openapi.schemas import (
     COUNT,
@@ -14,6 +14,7 @@ from sidejob.openapi.schemas import (
     UUID,
     Schema,
     a,
+    chosen,
     closed,
     listed,
     nullable,
@@ -52,7 +53,9 @@ class Operation:
     unchanged: str = ""  # when the answer is 304
 
 
-PAGED = {"limit": whole(1, 1000, 1000), "cursor": place()}
+ALL = "all of them"
+BUT_PAYLOAD = "all but `payload`"
+PAGED = {"limit": whole(1, 1000, 1000), "cursor": place(), "fields": chosen(columns.ARTIFACT, ALL)}
 LOST = ("lease_lost", "not_found", "forbidden")
 
 JOBS_RECENT = Operation(
@@ -64,6 +67,7 @@ JOBS_RECENT = Operation(
         "status": STATE,
         "executorId": {"type": "string", "pattern": f"^{query.NAME}$"},
         "type": {"type": "string", "pattern": f"^{query.JOB_TYPE}$"},
+        "fields": chosen(columns.JOB, "all but `payload`, `result` and `checkpoint`"),
     },
 )
 JOB_STATUS = Operation(
@@ -142,7 +146,11 @@ WORKER_HEARTBEAT = Operation(
     bodies.WorkerHeartbeat,
     errors=("agent_id_taken", "forbidden"),
 )
-WORKERS_ACTIVE = Operation("The workers heard of in the last 20 seconds.", listed("WorkerSeen"))
+WORKERS_ACTIVE = Operation(
+    "The workers heard of in the last 20 seconds.",
+    listed("WorkerSeen"),
+    parameters={"fields": chosen(columns.WORKER, ALL)},
+)
 METRICS_OVERVIEW = Operation(
     "How the queue is doing, over the caller's workspaces.",
     closed(
@@ -229,7 +237,11 @@ FUNCTIONS: dict[str, dict[str, Operation]] = {
         "get": Operation(
             "Jobs that failed for good, newest first.",
             listed("DeadLetter"),
-            parameters={"limit": whole(1, 100, 20), "cursor": place(numbered=True)},
+            parameters={
+                "limit": whole(1, 100, 20),
+                "cursor": place(numbered=True),
+                "fields": chosen(columns.DEAD_LETTER, BUT_PAYLOAD),
+            },
         )
     },
     "dlq-retry": {
@@ -289,7 +301,12 @@ COLLAB: dict[str, dict[str, Operation]] = {
         "get": Operation(
             "The history of a job, newest first: in falling order of seq.",
             listed("JobEvent"),
-            parameters={"jobId": UUID, "limit": whole(1, 1000, 100), "cursor": place(numbered=True)},
+            parameters={
+                "jobId": UUID,
+                "limit": whole(1, 1000, 100),
+                "cursor": place(numbered=True),
+                "fields": chosen(columns.EVENT, ALL),
+            },
             needed=frozenset({"jobId"}),
             errors=("not_found",),
         )

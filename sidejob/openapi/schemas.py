@@ -1,5 +1,6 @@
 """JSON Schemas of what is answered: small values, and rows, in snake_case as the tables have them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sidejob import query
@@ -47,10 +48,16 @@ def a(name: str) -> Schema:
 
 
 def listed(name: str) -> Schema:
-    """The envelope of a list of such rows."""
-    return closed(
-        items={"type": "array", "items": a(name)}, count=COUNT, nextCursor=nullable(TEXT), ts=INSTANT
-    )
+    """The envelope of a list of such rows, each with the columns that were asked for."""
+    items = {"type": "array", "items": a(f"{name}InList")}
+    return closed(items=items, count=COUNT, nextCursor=nullable(TEXT), ts=INSTANT)
+
+
+def chosen(columns: Sequence[str], default: str) -> Schema:
+    """The parameter `fields` of a list whose rows have these columns."""
+    name = f"(?:{'|'.join(columns)})"
+    sentence = f"Columns that the items shall have, with commas between them. Default: {default}."
+    return {**TEXT, "pattern": f"^{name}(?:,{name})*$", "description": sentence}
 
 
 def streamed(name: str) -> Schema:
@@ -171,3 +178,8 @@ ROWS: dict[str, Schema] = {
     ),
     "DeadLetter": row(**_LETTER, type=TEXT, executor_id=TEXT, attempts=COUNT),
 }  # fmt: skip
+# Rows as lists show them: whichever of the columns `fields` names.
+IN_LISTS: dict[str, Schema] = {
+    f"{name}InList": {"type": "object", "properties": ROWS[name]["properties"]}
+    for name in ("Job", "JobEvent", "StoredArtifact", "WorkerSeen", "DeadLetter")
+}

@@ -1,7 +1,11 @@
 """Remove stored files that nobody needs. Storage alone can do it, and only the secret key may ask."""
 
+import json
+
 from sidejob import storage
 from sidejob.call import Call, Reply
+from sidejob.errors import Unavailable
+from sidejob.jsontext import JSON, Raw
 
 BUCKET = "artifacts"
 SLICE = 1000  # objects looked at in one call of the database; Storage removes as many at once
@@ -23,10 +27,20 @@ def artifacts_sweep(call: Call) -> Reply:
         row = call.database.call_for_row(
             "objects_to_sweep", {"after": after, "max_objects": SLICE}, repeatable=True
         )
-        paths = [str(path) for path in row["paths"]] if isinstance(row["paths"], list) else []
+        paths = _paths(row["paths"])
         if paths:
             removed += storage.remove(BUCKET, paths, call.request_id)
         after = str(row["scanned_to"]) if row["scanned_to"] is not None else None
         if after is None:
             break
     return Reply({"removed": removed, "scannedTo": after})
+
+
+def _paths(found: JSON) -> list[str]:
+    try:
+        paths = json.loads(found.text) if isinstance(found, Raw) else found
+    except ValueError:
+        paths = None
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise Unavailable("database_error", cause="objects_to_sweep gave no list of paths")
+    return [str(path) for path in paths]

@@ -8,5 +8,6 @@ def dlq_discard(call: Call) -> Reply:
     from sidejob.bodies import DlqDiscard, parsed
 
     call.query.only()
-    call.database.call("discard_dead_letter", {"id": parsed(DlqDiscard, call.body).dlq_id})
+    dlq_id = parsed(DlqDiscard, call.body).dlq_id
+    call.database.call("discard_dead_letter", {"id": dlq_id}, names={"id": "dlqId"})
     return Reply({"ok": True})

@@ -9,6 +9,7 @@ def dlq_retry(call: Call) -> Reply:
 
     call.query.only()
     dlq_id = parsed(DlqRetry, call.body).dlq_id
-    row = call.database.call_for_row("retry_dead_letter", {"id": dlq_id}, repeatable=True)
+    names = {"id": "dlqId"}
+    row = call.database.call_for_row("retry_dead_letter", {"id": dlq_id}, repeatable=True, names=names)
     call.notes["jobId"] = row["job_id"]
     return Reply({"jobId": row["job_id"]})

@@ -1,14 +1,15 @@
 """What happens to a job, as it happens: Server-Sent Events."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator
 
-from sidejob import history
+from sidejob import history, jsontext
 from sidejob.call import Call, Reply, Stream
 from sidejob.database import Database, Row
 from sidejob.errors import Refused, Unavailable
+from sidejob.operations.job_status import NO_JOB
+from sidejob.pages import READ_BYTES
 from sidejob.query import Query
 
 LONGEST_SECONDS = 240  # below the 300 that Cloud Run gives a request by default
@@ -53,7 +54,7 @@ async def _frames(database: Database, job_id: str, after: int) -> AsyncGenerator
         except Unavailable:
             pause = SLOWEST_SECONDS
         for row in rows:
-            data = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+            data = jsontext.dumps(row).decode()
             yield f"id: {row['seq']}\nevent: {row['event_type']}\ndata: {data}\n\n"
             if row["event_type"] in history.LAST_EVENTS:
                 return
@@ -73,12 +74,14 @@ def _news(database: Database, job_id: str, after: int) -> list[Row]:
     job = _job(database, job_id)
     if int(str(job["event_seq"])) <= after:
         return []
-    rows = database.rows(
+    listed = database.listed(
         "job_events",
         {"job_id": f"eq.{job_id}", "seq": f"gt.{after}", "order": "seq", "limit": str(PAGE)},
+        max_bytes=READ_BYTES,
     )
-    return history.following(rows, after)
+    return history.following(listed.rows(), after)
 
 
 def _job(database: Database, job_id: str) -> Row:
-    return database.row("jobs", {"select": "status,event_seq", "id": f"eq.{job_id}"})
+    wanted = {"select": "status,event_seq", "id": f"eq.{job_id}"}
+    return database.row("jobs", wanted, NO_JOB.format("id"))

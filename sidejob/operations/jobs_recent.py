@@ -1,15 +1,17 @@
 """Jobs, newest first."""
 
-from sidejob import clock, query
+from sidejob import clock, columns, query
 from sidejob.call import Call, Reply
-from sidejob.pages import page
+from sidejob.pages import READ_BYTES, page
 
 
 def jobs_recent(call: Call) -> Reply:
-    """One page of the jobs that the caller may see."""
-    call.query.only("limit", "cursor", "status", "executorId", "type")
+    """One page of the jobs that the caller may see, without payload, result and checkpoint unless `fields`
+    asks for them."""
+    call.query.only("limit", "cursor", "status", "executorId", "type", "fields")
     limit = call.query.number("limit", 20, 1, 100)
     place = call.query.cursor()
+    fields = columns.wanted(call.query, columns.JOB)
     rows = call.database.call_for_rows(
         "recent_jobs",
         {
@@ -20,6 +22,8 @@ def jobs_recent(call: Call) -> Reply:
             "executor_id": call.query.matching("executorId", query.NAME),
             "type": call.query.matching("type", query.JOB_TYPE),
         },
+        {"select": fields.select},
         repeatable=True,
+        max_bytes=READ_BYTES,
     )
-    return page(rows, limit)
+    return page(rows, limit, fields)

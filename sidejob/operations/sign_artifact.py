@@ -11,15 +11,22 @@ LOWEST_SECONDS, HIGHEST_SECONDS = 1, 604_800  # a week, as S3 allows
 
 def sign_artifact(call: Call) -> Reply:
     """`{url, bucket, path, expires}`. The artifact's row is looked up with the caller's rights before
-    anything is signed, and what is signed is the bucket and path of that row, not those of the request."""
+    anything is signed, and what is signed is the bucket and path of that row, not those of the request.
+
+    A browser that opens the URL saves the file, unless it is of a type that can run nothing there.
+    """
     filters, expires = _asked_in_body(call) if call.body else _asked_in_query(call)
-    try:
-        row = call.database.row("artifacts", {"select": "job_id,bucket,path", **filters})
-    except Refused as refused:
-        raise storage.object_not_found() if refused.code == "not_found" else refused from refused
+    field = "artifactId" if "id" in filters else "path"
+    rows = call.database.rows(
+        "artifacts", {"select": "job_id,bucket,path,name,mime", **filters, "limit": "1"}
+    )
+    if not rows:
+        raise storage.object_not_found(field)
+    row = rows[0]
     call.notes["jobId"] = row["job_id"]
-    bucket, path = str(row["bucket"]), str(row["path"])
-    url = storage.signed_url(bucket, path, expires, call.request_id)
+    bucket, path, name = (str(row[column]) for column in ("bucket", "path", "name"))
+    download = None if storage.is_inert(str(row["mime"]), name, path) else name
+    url = storage.signed_url(bucket, path, expires, call.request_id, download=download, field=field)
     return Reply({"url": url, "bucket": bucket, "path": path, "expires": expires})
 
 

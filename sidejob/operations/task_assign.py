@@ -23,7 +23,7 @@ def task_assign(call: Call) -> Reply:
         "enqueue_job",
         {
             "type": body.type,
-            "payload": body.payload,
+            "payload": body.written("payload"),
             "executor_id": body.executor_id,
             "priority": body.priority,
             "max_attempts": body.max_attempts,

@@ -19,7 +19,7 @@ def task_claim(call: Call) -> Reply:
             "lease_seconds": body.lease_seconds,
             "type_prefix": body.type_prefix,
         },
-    )
+    ).rows()
     call.notes["jobId"] = jobs[0]["id"] if jobs else None
     return Reply({"job": jobs[0] if jobs else None})
 

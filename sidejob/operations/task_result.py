@@ -1,11 +1,12 @@
 """Report how an attempt ended."""
 
+import json
 import re
 from typing import TYPE_CHECKING
 
-from sidejob import clock
+from sidejob import clock, jsontext
 from sidejob.call import Call, Reply
-from sidejob.errors import JSON
+from sidejob.jsontext import JSON, Raw
 
 if TYPE_CHECKING:
     from sidejob.bodies import Artifact, TaskResult
@@ -25,6 +26,9 @@ def task_result(call: Call) -> Reply:
     call.query.only()
     body = parsed(TaskResult, call.body)
     call.notes["jobId"] = str(body.job_id)
+    arguments: dict[str, JSON] = {}
+    if body.retry_after_seconds is not None:
+        arguments["retry_after_seconds"] = body.retry_after_seconds
     artifacts = [] if body.artifact_recorded else [_artifact_row(item) for _, item in body.named_artifacts()]
     row = call.database.call_for_row(
         "finish_job",
@@ -38,6 +42,7 @@ def task_result(call: Call) -> Reply:
             "artifacts": [*artifacts],
             "retry_at": clock.written(body.retry_at) if body.retry_at else None,
             "give_up": body.give_up,
+            **arguments,
         },
         repeatable=True,
     )
@@ -51,10 +56,29 @@ def _artifact_row(artifact: "Artifact") -> dict[str, JSON]:
 def _result(body: "TaskResult") -> JSON:
     """What the job's row keeps: the page's action and url, and the worker's own fields; no signed URL."""
     told = {"action": body.action, "url": body.url}
-    result: dict[str, JSON] = {name: value for name, value in told.items() if value is not None}
-    result |= body.result or {}
-    kept = unsigned(result)
-    return kept or None
+    result: dict[str, JSON] = {name: value for name, value in told.items() if not _is_left_out(value)}
+    if body.result is not None:
+        result |= _kept(body.written("result"), body.result)
+    return result or None
+
+
+def _is_left_out(value: JSON) -> bool:
+    return value is None or _is_signed(value)
+
+
+def _kept(written: JSON, value: dict[str, JSON]) -> dict[str, JSON]:
+    """An object's members without signed URLs, as they were written. value: the same, read."""
+    text = jsontext.dumps(written)
+    if unsigned(value) == value:
+        return jsontext.read_members(text)
+    # Read to its ends, but for numbers: there is something to take out.
+    read = json.loads(text, parse_int=_as_written, parse_float=_as_written)
+    found = unsigned(read)
+    return found if isinstance(found, dict) else {}
+
+
+def _as_written(number: str) -> Raw:
+    return Raw(number.encode())
 
 
 def _error(body: "TaskResult") -> JSON:
@@ -62,7 +86,7 @@ def _error(body: "TaskResult") -> JSON:
         return {"code": "failed", "message": body.error}
     if body.error is None and not body.ok:
         return {"code": "failed", "message": "The worker gave no reason."}
-    return unsigned(body.error)
+    return _kept(body.written("error"), body.error) if isinstance(body.error, dict) else None
 
 
 def unsigned(value: JSON) -> JSON:

@@ -13,7 +13,8 @@ def worker_heartbeat(call: Call) -> Reply:
 
     call.query.only()
     body = parsed(WorkerHeartbeat, call.body)
-    row = call.database.call_for_row("worker_heartbeat", body.model_dump(), repeatable=True)
+    beat = {**body.model_dump(), "metrics": body.written("metrics")}
+    row = call.database.call_for_row("worker_heartbeat", beat, repeatable=True)
     return Reply(
         {"ok": True, "ts": clock.written(clock.parsed(str(row["ts"]))), "cancelled": row["cancelled"]}
     )

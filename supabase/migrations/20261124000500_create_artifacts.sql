@@ -91,8 +91,18 @@ begin
 end $$;
 revoke execute on function sidejob.shared_file from public;
 
+-- A public bucket is somebody's, who gives addresses in it to the world: to make it private would break them, and to leave it public
+-- would show every job's files to everybody.
+do $$
+begin
+  if exists (select from storage.buckets b where b.id = 'artifacts' and b.public) then
+    raise exception 'the bucket "artifacts" is there already, and it is public'
+      using errcode = 'SJ100', hint = 'Move its files to a bucket of another name, or make it private in the dashboard '
+        '(Storage, artifacts, Edit bucket) if nobody needs its public addresses; then apply the migrations again.';
+  end if;
+end $$;
 insert into storage.buckets (id, name, public, file_size_limit) values ('artifacts', 'artifacts', false, 268435456)
-on conflict (id) do update set public = false, file_size_limit = excluded.file_size_limit;
+on conflict (id) do update set file_size_limit = excluded.file_size_limit;
 
 -- May the caller write this object now? Only a worker that holds the lease of the very attempt in the path.
 create function sidejob.may_store(object_name text) returns boolean

@@ -113,7 +113,7 @@ def test_a_function_is_deployed_as_it_is_staged_with_all_that_it_needs(
     assert option(call, "--function") == "jobs_recent"
     assert variables(cloud, "services/jobs-recent") == {
         "SUPABASE_URL": cloud.url, "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x", "GOOGLE_CLOUD_PROJECT": "my-project",
-        "THREADS": "16",
+        "THREADS": "16", "TRUSTED_PROXIES": "2",
     }  # fmt: skip
     assert option(deployed["job-events"], "--concurrency") == "250"
     assert option(deployed["job-events"], "--timeout") == "300"

@@ -253,6 +253,41 @@ def test_what_the_caller_sends_arrives_unchanged(deno: str) -> None:
     assert {name.lower(): value for name, value in sent.items()}.items() <= headers.items()
 
 
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ({"x-forwarded-for": "198.51.100.1, 192.0.2.1"}, "192.0.2.1"),
+        ({"x-forwarded-for": "198.51.100.1", "cf-connecting-ip": "2001:db8::1"}, "2001:db8::1"),
+        ({"x-forwarded-for": "198.51.100.1, nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_of_the_addresses_that_a_caller_came_through_one_arrives(
+    deno: str, sent: dict[str, str], told: str | None
+) -> None:
+    heard: list[str | None] = []
+
+    class Listening(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.headers.get("x-forwarded-for"))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listening)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    edge = Edge(deno, f"http://127.0.0.1:{server.server_port}/{{name}}")
+    try:
+        assert edge.http.get("/jobs-recent", headers=sent).status_code == 200
+    finally:
+        edge.close()
+        server.shutdown()
+        server.server_close()
+    assert heard == [told]
+
+
 @pytest.mark.parametrize("address", ["", "http://127.0.0.1:2/{name}"])
 def test_a_function_that_cannot_be_reached_is_503_in_the_envelope(deno: str, address: str) -> None:
     edge = Edge(deno, address)

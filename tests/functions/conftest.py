@@ -1,11 +1,15 @@
 """Functions loaded in this process, the way functions-framework loads them: for what needs no stack."""
 
 import asyncio
+import contextlib
+import json
 import os
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +119,73 @@ def token(
 def bearer(**changes: object) -> dict[str, str]:
     """The header of a signed-in user."""
     return {"Authorization": f"Bearer {token(**changes)}"}  # type: ignore[arg-type]
+
+
+Answer = tuple[int, object] | None  # a status and what goes out as JSON
+
+
+class Project:
+    """Answers with what the test has lined up, or makes of the request's body; the last of it for ever.
+    None hangs up without an answer."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer | Callable[[bytes], Answer]] = []
+        self.seen: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
+        self.paths: list[str] = []
+        self.ports: list[int] = []  # from which each request came: one a connection
+        self.more: dict[str, str] = {}  # headers of every answer
+        self.encode: Callable[[bytes], bytes] = bytes  # what every body becomes
+        self.closing = False  # hangs up after every answer, without a word
+        project = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                project.paths.append(self.path)
+                project.ports.append(self.client_address[1])
+                project.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+                project.seen.append({name.lower(): value for name, value in self.headers.items()})
+                answer = project.answers.pop(0) if len(project.answers) > 1 else project.answers[0]
+                if callable(answer):
+                    answer = answer(project.bodies[-1])
+                if answer is None:
+                    self.close_connection = True
+                    return
+                data = project.encode(json.dumps(answer[1]).encode())
+                self.send_response(answer[0])
+                self.send_header("Content-Length", str(len(data)))
+                for name, value in project.more.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+                self.close_connection |= project.closing
+
+            do_POST = do_GET  # noqa: N815  http.server's name
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[int]:
+        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield self.server.server_port
+        finally:
+            self.server.shutdown()
+            self.server.server_close()
+            thread.join()
+
+
+@pytest.fixture
+def project(environment: pytest.MonkeyPatch) -> Iterator[Project]:
+    project = Project()
+    with project.serving() as port:
+        environment.setenv("SUPABASE_URL", f"http://127.0.0.1:{port}")
+        config.settings.cache_clear()
+        yield project

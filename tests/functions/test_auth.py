@@ -328,7 +328,116 @@ def test_without_a_secret_auth_itself_is_asked(project: Project, environment: py
     for status in (429, 500, 503):
         project.answers["/auth/v1/user"] = (status, {})
         with pytest.raises(Unavailable):
-            come(token(SECRET))
+            come(token(SECRET, jti=str(status)))
+
+
+@pytest.fixture
+def asking(project: Project, environment: pytest.MonkeyPatch) -> tuple[Project, list[float]]:
+    """A project whose tokens only Auth can check, and the time, which the test moves."""
+    now = [1000.0]
+    environment.delenv("SUPABASE_JWT_SECRET")
+    environment.setattr(auth, "_answers", auth._Answers(lambda: now[0]))
+    config.settings.cache_clear()
+    project.answers["/auth/v1/user"] = (200, {"id": USER, "role": "authenticated"})
+    return project, now
+
+
+def test_what_auth_says_of_a_token_is_remembered_for_a_short_while(
+    asking: tuple[Project, list[float]],
+) -> None:
+    project, now = asking
+    good, bad = token(jti="good"), token(jti="bad")
+    for _ in range(3):
+        assert come(good).user_id == USER
+    assert len(project.asked) == 1
+    now[0] += auth.GOOD_SECONDS
+    project.answers["/auth/v1/user"] = (403, {"code": "session_not_found"})
+    refused(401, "invalid_token", lambda: come(good))
+    for _ in range(3):
+        refused(401, "invalid_token", lambda: come(bad))
+    assert len(project.asked) == 3
+    now[0] += auth.BAD_SECONDS
+    project.answers["/auth/v1/user"] = (200, {"id": USER, "role": "authenticated"})
+    assert come(bad).user_id == USER
+
+
+def test_a_flood_of_bad_tokens_forgets_no_good_one_and_takes_no_more_memory(
+    asking: tuple[Project, list[float]], environment: pytest.MonkeyPatch
+) -> None:
+    project, _ = asking
+    environment.setattr(auth, "KEPT_TOKENS", 3)
+    good = token(jti="good")
+    assert come(good).user_id == USER
+    project.answers["/auth/v1/user"] = (403, {"code": "bad_jwt"})
+    for number in range(10):
+        refused(401, "invalid_token", lambda number=number: come(token(jti=f"bad {number}")))  # type: ignore[misc]
+    assert come(good).user_id == USER
+    assert (len(auth._answers._good), len(auth._answers._bad)) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"exp": 1}, {"aud": "anon"}, {"iss": "https://elsewhere.test"}, {"sub": None}, {"nbf": 2**33}]
+)
+def test_auth_is_not_asked_about_what_it_would_refuse_whoever_signed_it(
+    asking: tuple[Project, list[float]], bad: dict[str, object]
+) -> None:
+    project, _ = asking
+    refused(401, "invalid_token", lambda: come(token(**bad)))  # type: ignore[arg-type]
+    assert project.asked == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, "a proxy's page"), (200, None), (200, []), (200, {}), (200, {"id": 7, "role": "authenticated"}),
+        (200, {"id": "x", "role": "authenticated"}), (403, "a proxy's page"), (404, "a page"), (307, {}),
+    ],
+)  # fmt: skip
+def test_an_answer_of_auth_of_an_unexpected_shape_is_503_and_never_401(
+    asking: tuple[Project, list[float]], answer: tuple[int, object]
+) -> None:
+    project, _ = asking
+    project.answers["/auth/v1/user"] = answer
+    with pytest.raises(Unavailable) as unavailable:
+        come(token())
+    assert unavailable.value.code == "auth_unavailable"
+
+
+DAMAGED: list[object] = [
+    "no key", 7, None, [], {}, {"kid": "x"}, {"kid": 7, "alg": "ES256"}, {"kid": "x", "alg": ["ES256"]},
+    {"kid": "x", "alg": "ES256"}, {"kid": "x", "alg": "RS256", "kty": "RSA"},
+    {"kid": "x", "alg": "ES256", "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+    {"kid": "x", "alg": "ES256", "kty": "EC", "crv": "P-256", "x": 1, "y": None},
+    {"kid": "x", "alg": "RS256", "kty": "RSA", "n": "", "e": ""},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_key_does_not_make_the_others_unknown(
+    project: Project, damaged: object, place: int
+) -> None:
+    keys: list[Any] = [jwk(PRIVATE, "one")]
+    keys.insert(place, damaged)
+    project.keys(*keys)
+    assert come(token(PRIVATE, "ES256", "one")).user_id == USER
+
+
+def test_damaged_keys_are_one_line_of_the_log_however_many_there_are(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.keys(*({"kid": f"{number} " + "x" * 9000, "alg": "ES256"} for number in range(90)))
+    refused(401, "invalid_token", lambda: come(token(PRIVATE, "ES256", "one")))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "signing keys" in line]
+    assert '"damaged": 90' in line
+    assert len(line) < 2000
+
+
+@pytest.mark.parametrize("keys", [None, "x", {}, 7])
+def test_a_key_set_of_an_unexpected_shape_is_503_and_never_401(project: Project, keys: object) -> None:
+    project.answers["/auth/v1/.well-known/jwks.json"] = (200, {"keys": keys})
+    with pytest.raises(Unavailable):
+        come(token(PRIVATE, "ES256", "one"))
 
 
 def test_the_issuer_can_be_left_unchecked(project: Project, environment: pytest.MonkeyPatch) -> None:  # noqa: ARG001

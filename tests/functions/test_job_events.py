@@ -25,11 +25,9 @@ from sidejob.call import Call, Caller, Stream
 from sidejob.database import Database
 from sidejob.operations import job_events as operation
 from sidejob.query import Query
+from tests.functions.conftest import Project
 from tests.functions.test_job_flow import assign, claim, lease
-from tests.functions.test_upstream import Project, project
 from tests.stack import Person, Stack, done, refused
-
-__all__ = ["project"]  # a fixture
 
 Event = dict[str, Any]
 

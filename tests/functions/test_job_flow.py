@@ -246,6 +246,36 @@ def test_job_status_is_304_until_something_happens(member: Person, worker: Perso
     assert done(knowing.get("job-status", id=job_id))["job"]["status"] == "assigned"
 
 
+def test_job_status_is_another_one_with_every_change_of_what_it_shows(
+    member: Person, worker: Person, executor: str
+) -> None:
+    """Progress within a second of the last is no event, nor are a renewed lease and a file's row."""
+    job_id = assign(member, executor)["jobId"]
+    job = claim(worker, executor)
+    tags = []
+
+    def see() -> dict[str, Any]:
+        answer = member.get("job-status", id=job_id)
+        tags.append(answer.headers["etag"])
+        for known in (tags[-1], tags[-1].removeprefix("W/"), f'"other", {tags[-1]}', "*"):
+            assert member.adding(if_none_match=known).get("job-status", id=job_id).status_code == 304
+        return done(answer)
+
+    see()
+    fence = {"job_id": job_id, "attempt": job["attempt"], "lease_token": job["lease_token"]}
+    for share in (0.1, 0.2, 0.3):
+        assert worker.rest("POST", "rpc/report_progress", {**fence, "progress": {"share": share}}).is_success
+        assert see()["job"]["progress"] == {"share": share}
+    assert worker.rest("POST", "rpc/renew_lease", fence).is_success
+    see()
+    file = store(worker, job)
+    assert worker.rest("POST", "artifacts", {**file, "job_id": job_id}).is_success
+    assert [artifact["name"] for artifact in see()["artifacts"]] == ["screenshot.png"]
+    assert len(set(tags)) == len(tags) == 6
+    again = member.adding(if_none_match=tags[0]).get("job-status", id=job_id)
+    assert done(again)["artifacts"], "and none of the earlier ones is taken for it"
+
+
 def test_what_a_stranger_cannot_see_is_404_everywhere(
     member: Person, stranger: Person, worker: Person, executor: str
 ) -> None:

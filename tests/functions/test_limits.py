@@ -1,13 +1,17 @@
 """How much one caller may ask: what is over it gets a code of its own, and takes no memory."""
 
 import socket
+import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sidejob import config, endpoint, serving
+from sidejob import auth, config, endpoint, serving
+from sidejob.call import Caller
 from sidejob.errors import Refused, Unavailable
 from sidejob.limits import BURST_SECONDS, MOST_CALLERS, Places, Rate
-from tests.functions.conftest import Load, bearer
+from tests.functions.conftest import USER, Load, bearer, token
 from tests.functions.test_endpoint import envelope
 
 
@@ -55,6 +59,31 @@ def test_what_one_caller_asks_is_not_taken_from_another() -> None:
     rate = Rate(1, Clock())
     served(rate, "a")
     assert served(rate, "b") == BURST_SECONDS
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.floats(min_value=0, max_value=1e12),
+    st.floats(min_value=0.001, max_value=10_000) | st.sampled_from([0.1, 0.3, 1 / 3, 7, 200, 999.999]),
+)
+def test_a_first_request_is_taken_at_every_time_of_the_clock(now: float, per_second: float) -> None:
+    clock = Clock()
+    clock.now = now
+    rate = Rate(per_second, clock)
+    burst = max(1, int(per_second * BURST_SECONDS + 1e-9))
+    for number in range(min(burst, 50)):
+        rate.check(str(number))
+        rate.take("the same")
+        rate.take(str(number))
+
+
+def test_to_check_a_rate_takes_nothing_of_it() -> None:
+    rate = Rate(1, Clock())
+    for _ in range(100):
+        rate.check("a")
+    assert served(rate, "a") == BURST_SECONDS
+    with pytest.raises(Refused):
+        rate.check("a")
 
 
 def test_zero_is_no_limit() -> None:
@@ -120,6 +149,71 @@ def test_who_has_no_good_credential_counts_by_his_address(load: Load, headers: d
     assert client.get("/", headers=elsewhere).status_code == 401
     pretending = {**headers, "x-forwarded-for": "198.51.100.1, 203.0.113.7"}
     envelope(client.get("/", headers=pretending), 429, "rate_limited")
+
+
+@pytest.mark.parametrize(
+    ("proxies", "header", "address"),
+    [
+        ("1", None, "peer"),
+        ("1", "192.0.2.1", "192.0.2.1"),
+        ("1", "198.51.100.9, 192.0.2.1", "192.0.2.1"),
+        ("2", "198.51.100.9, 192.0.2.1, 203.0.113.7", "192.0.2.1"),
+        ("2", "192.0.2.1", "192.0.2.1"),
+        ("2", "192.0.2.1,,203.0.113.7, ", "192.0.2.1"),
+        ("3", "192.0.2.1, 203.0.113.7, 203.0.113.8", "192.0.2.1"),
+        ("0", "192.0.2.1", "peer"),
+        ("1", " , ", "peer"),
+    ],
+)
+def test_an_address_is_the_one_that_the_first_trusted_proxy_saw(
+    environment: pytest.MonkeyPatch, proxies: str, header: str | None, address: str
+) -> None:
+    environment.setenv("TRUSTED_PROXIES", proxies)
+    config.settings.cache_clear()
+    headers = {} if header is None else {"x-forwarded-for": header}
+    assert serving.address(headers, "peer") == address
+
+
+@pytest.mark.parametrize("text", ["-1", "two", "1.5", "10"])
+def test_a_number_of_proxies_that_is_none_is_named(environment: pytest.MonkeyPatch, text: str) -> None:
+    environment.setenv("TRUSTED_PROXIES", text)
+    config.settings.cache_clear()
+    with pytest.raises(config.WrongSetting, match="TRUSTED_PROXIES"):
+        config.settings()
+
+
+def test_a_flood_of_bad_tokens_locks_out_nobody_but_its_own_address(
+    load: Load, environment: pytest.MonkeyPatch
+) -> None:
+    """In a project whose tokens only Auth can check, and where all come through one forwarder."""
+    environment.delenv("SUPABASE_JWT_SECRET")
+    environment.setenv("TRUSTED_PROXIES", "2")
+    config.settings.cache_clear()
+    serving._rate.cache_clear()
+    asked: list[str] = []
+    good = [token(jti=f"good {number}") for number in range(3)]
+
+    def ask(given: str) -> Caller:
+        asked.append(given)
+        if given in good:
+            return Caller("user", USER, given, int(time.time()) + 600)
+        raise Refused("invalid_token")
+
+    environment.setattr(auth, "_answers", auth._Answers())
+    environment.setattr(auth, "_user_by_asking", ask)
+    client = load("task-assign")
+
+    def status(bearer: str, address: str) -> int:
+        headers = {"Authorization": f"Bearer {bearer}", "x-forwarded-for": f"{address}, 203.0.113.7"}
+        return client.post("/", headers=headers).status_code
+
+    assert status(good[0], "192.0.2.1") == 400, "past the credential, to the empty body"
+    flood = [status(token(jti=f"bad {number}"), "192.0.2.1") for number in range(200)]
+    assert set(flood) == {401, 429}
+    assert len(asked) < 100, "Auth is spared"
+    assert status(good[0], "192.0.2.1") == 400, "who was good a moment ago is not asked about"
+    assert status(good[1], "192.0.2.1") == 429, "but is somebody new at the address of the flood"
+    assert status(good[2], "192.0.2.2") == 400
 
 
 @pytest.mark.parametrize("text", ["many", "-1", "1e9", "0x1"])

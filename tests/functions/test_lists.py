@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sidejob import cursor
+from sidejob import columns, cursor
+from sidejob.pages import PAGE_BYTES
 from tests.functions.test_job_flow import assign, claim, lease, store
 from tests.stack import Person, Stack, done, refused
 
@@ -146,3 +147,70 @@ def test_collab_takes_what_the_owners_document_sends(member: Person, worker: Per
     assert done(worker.collab("workers/heartbeat", beat))["ok"] is True
     assert done(worker.collab("task.result", {**lease(job), "ok": True}))["status"] == "succeeded"
     assert done(member.collab("metrics/overview"))["ok"] is True
+
+
+HEAVY = {"payload", "result", "checkpoint"}
+
+
+def test_a_list_has_payload_result_and_checkpoint_for_the_asking(
+    stack: Stack, member: Person, worker: Person, executor: str
+) -> None:
+    assign(member, executor, payload={"n": 1})
+    job = claim(worker, executor)
+    done(worker.post("task-result", {**lease(job), "ok": True, "result": {"n": 2}}))
+    collab = member.collab(f"jobs/recent?executorId={executor}&fields=id,result,payload")
+    for answer in (member.get("jobs-recent", executorId=executor, fields="id,result,payload"), collab):
+        assert done(answer)["items"] == [{"id": job["id"], "result": {"n": 2}, "payload": {"n": 1}}]
+    for answer in (
+        member.get("jobs-recent", executorId=executor),
+        member.collab(f"jobs/recent?executorId={executor}"),
+    ):
+        (item,) = done(answer)["items"]
+        assert set(item) == set(columns.JOB) - HEAVY
+    assert set(done(member.get("job-status", id=job["id"]))["job"]) > HEAVY
+    assert done(member.get("jobs-recent", executorId=executor, fields="status"))["items"] == [
+        {"status": "succeeded"}
+    ]
+    assert [*done(member.get("artifacts-list", jobId=job["id"], fields="name,size"))["items"]] == []
+    events = done(member.collab(f"events/by-job/{job['id']}?fields=event_type"))["items"]
+    assert events[0] == {"event_type": "job.succeeded"}
+    assert all(
+        set(seen) == {"status"} for seen in done(member.get("workers-active", fields="status"))["items"]
+    )
+    tables = {"jobs": columns.JOB, "job_events": columns.EVENT, "artifacts": columns.ARTIFACT}
+    for table, names in (tables | {"worker_heartbeats_v2": columns.WORKER}).items():
+        question = "select attname as name from pg_attribute where attrelid = %s::regclass and attnum > 0"
+        assert {row["name"] for row in stack.sql.execute(question, [f"public.{table}"])} == set(names)
+
+
+def test_dead_letters_have_their_payload_for_the_asking(
+    member: Person, worker: Person, executor: str
+) -> None:
+    assign(member, executor, payload={"n": 1})
+    job = claim(worker, executor)
+    done(worker.post("task-result", {**lease(job), "ok": False, "giveUp": True}))
+    letter = done(member.get("dlq-list", limit=1))["items"][0]
+    assert set(letter) == set(columns.DEAD_LETTER) - HEAVY
+    (asked,) = done(member.get("dlq-list", limit=1, fields="job_id,payload"))["items"]
+    assert asked == {"job_id": job["id"], "payload": {"n": 1}}
+
+
+def test_a_page_of_large_payloads_ends_at_2_mb_and_the_next_goes_on_from_there(
+    stack: Stack, member: Person, executor: str
+) -> None:
+    large = {"x": "y" * 195_000}
+    ids = [str(assign(member, executor, payload=large)["jobId"]) for _ in range(23)][::-1]
+    url = f"{stack.env['FUNCTIONS_URL']}/jobs-recent?limit=100&executorId={executor}"
+    assert pages(stack, url, member) == [ids], "without payloads they have room on one page"
+    found, place = [], ""
+    while True:
+        answer = stack.http.get(httpx.URL(f"{url}&fields=id,payload{place}"), headers=member.headers)
+        assert len(answer.content) <= PAGE_BYTES
+        page = done(answer)
+        assert all(item["payload"] == large for item in page["items"])
+        found.append([item["id"] for item in page["items"]])
+        if page["nextCursor"] is None:
+            break
+        place = f"&cursor={page['nextCursor']}"
+    assert [*chain(*found)] == ids
+    assert [len(ids) for ids in found] == [10, 10, 3]

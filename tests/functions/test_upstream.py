@@ -1,13 +1,11 @@
 """How a function speaks to its project when that is slow, broken, away or not to be trusted."""
 
-import contextlib
 import datetime
 import gzip
 import json
 import select
 import ssl
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,77 +20,7 @@ from cryptography.x509.oid import NameOID
 from sidejob import config, connections, upstream
 from sidejob.database import Database
 from sidejob.errors import CODES, Refused, Unavailable, from_upstream
-from tests.functions.conftest import USER, Load, bearer
-
-Answer = tuple[int, object] | None  # a status and what goes out as JSON
-
-
-class Project:
-    """Answers with what the test has lined up, or makes of the request's body; the last of it for ever.
-    None hangs up without an answer."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer | Callable[[bytes], Answer]] = []
-        self.seen: list[dict[str, str]] = []
-        self.bodies: list[bytes] = []
-        self.paths: list[str] = []
-        self.ports: list[int] = []  # from which each request came: one a connection
-        self.more: dict[str, str] = {}  # headers of every answer
-        self.encode: Callable[[bytes], bytes] = bytes  # what every body becomes
-        self.closing = False  # hangs up after every answer, without a word
-        project = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                project.paths.append(self.path)
-                project.ports.append(self.client_address[1])
-                project.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-                project.seen.append({name.lower(): value for name, value in self.headers.items()})
-                answer = project.answers.pop(0) if len(project.answers) > 1 else project.answers[0]
-                if callable(answer):
-                    answer = answer(project.bodies[-1])
-                if answer is None:
-                    self.close_connection = True
-                    return
-                data = project.encode(json.dumps(answer[1]).encode())
-                self.send_response(answer[0])
-                self.send_header("Content-Length", str(len(data)))
-                for name, value in project.more.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-                self.close_connection |= project.closing
-
-            do_POST = do_GET  # noqa: N815  http.server's name
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-
-    @contextlib.contextmanager
-    def serving(self) -> Iterator[int]:
-        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield self.server.server_port
-        finally:
-            self.server.shutdown()
-            self.server.server_close()
-            thread.join()
-
-
-@pytest.fixture
-def project(environment: pytest.MonkeyPatch) -> Iterator[Project]:
-    project = Project()
-    with project.serving() as port:
-        environment.setenv("SUPABASE_URL", f"http://127.0.0.1:{port}")
-        config.settings.cache_clear()
-        yield project
-
+from tests.functions.conftest import USER, Answer, Load, Project, bearer
 
 DATABASE = Database("request-1", token="token-1")
 
@@ -404,14 +332,20 @@ def test_a_project_is_spoken_to_over_tls_when_its_certificate_is_trusted(
         (504, "a gateway's page", "database_unavailable"),
         (500, {"code": "57014"}, "database_timeout"),
         (500, {"code": "XX000", "message": "secret row"}, "database_error"),
-        (400, {"code": "P0001"}, "database_error"),
+        (400, {"code": "P0001"}, "invalid_argument"),
+        (500, {"code": "40P01"}, "database_busy"),
+        (409, {"code": "40001"}, "database_busy"),
+        (500, {"code": "55P03"}, "database_busy"),
+        (409, {"code": "40002"}, "invalid_argument"),
+        (400, {"code": "21000"}, "invalid_argument"),
+        (200, "a proxy's page", "database_error"),
     ],
 )
 def test_upstreams_failures_are_matched_by_code(status: int, body: object, code: str) -> None:
     failure = from_upstream(status, body)
     assert failure.code == code
     assert failure.status == CODES[code].status
-    assert ("Retry-After" in failure.headers) == (failure.status == 503)
+    assert ("Retry-After" in failure.headers) == (failure.status > 500)
 
 
 def test_what_the_database_says_stays_inside_but_for_what_the_migrations_wrote() -> None:

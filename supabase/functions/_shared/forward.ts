@@ -19,6 +19,9 @@ export function forward(name: string): (request: Request) => Promise<Response> {
     // The platform sends /<name>/…; elsewhere it may be /functions/v1/<name>/….
     const [, path] = url.pathname.split(new RegExp(`/${name}(/.*)?$`, "s"));
     const headers = without(request.headers, NOT_SENT);
+    const client = addressOf(request.headers);
+    headers.delete("x-forwarded-for");
+    if (client) headers.set("x-forwarded-for", client);
     headers.set("accept-encoding", "identity"); // fetch would unpack the answer, and its length would be wrong
     try {
       const answer = await fetch(address.replace("{name}", name) + (path ?? "/") + url.search, {
@@ -33,6 +36,17 @@ export function forward(name: string): (request: Request) => Promise<Response> {
       return unavailable(request, `The function ${name} cannot be reached just now. Try again.`);
     }
   };
+}
+
+/**
+ * The one address that the function may believe: with what comes after it, this forwarder's own, it counts two trusted
+ * proxies (TRUSTED_PROXIES=2). Cloudflare stands before a hosted project and writes cf-connecting-ip itself, whatever a
+ * client sent (https://developers.cloudflare.com/fundamentals/reference/http-headers/). Elsewhere it is what the nearest
+ * proxy noted last; what stands before that anybody could have written.
+ */
+function addressOf(headers: Headers): string {
+  const noted = (headers.get("cf-connecting-ip") ?? headers.get("x-forwarded-for") ?? "").split(",").at(-1)!.trim();
+  return /^[0-9a-fA-F.:]{2,45}$/.test(noted) ? noted : "";
 }
 
 function without(headers: Headers, names: string[]): Headers {
