@@ -5,7 +5,6 @@ Each fault names its place: the field's path, as `payload.items.3.url`, and the 
 
 import json
 import re
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NoReturn
 
@@ -92,14 +91,14 @@ def _refuse_json(sentence: str, path: str, place: int) -> NoReturn:
     raise Refused("invalid_json", f"{sentence}, at byte {place}{within}.", details=details)
 
 
-@dataclass(slots=True)
 class _Level:
     """An object, or a list, that is open."""
 
-    is_object: bool
-    at: str | int | None  # the name of its present member, or the place of its present item
-    names: set[str] = field(default_factory=set)
-    named: bool = False  # the name of the member has been read
+    def __init__(self, *, is_object: bool) -> None:
+        self.is_object = is_object
+        self.at: str | int | None = None if is_object else 0  # its present member's name, or item's place
+        self.names: set[str] = set()
+        self.named = False  # the name of the member has been read
 
 
 class _Scan:
@@ -120,8 +119,7 @@ class _Scan:
                 case "{" | "[":
                     if until is None and len(self._levels) > MAX_NESTING:
                         self._refuse_depth(place)
-                    is_object = token[0] == "{"
-                    self._levels.append(_Level(is_object, None if is_object else 0))
+                    self._levels.append(_Level(is_object=token[0] == "{"))
                 case "}" | "]":
                     self._levels = self._levels[:-1]
                 case ",":

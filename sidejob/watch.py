@@ -38,7 +38,7 @@ LEAVE_SECONDS = 2.0  # how long the server may take to say that it has heard us 
 CHECK_SECONDS = 5.0  # between two looks at a channel that may have been closed without a word
 STEADY_SECONDS = 30.0  # a channel that lasted so long was a good one: the next pause is short again
 LONGEST_PAUSE_SECONDS = 30.0
-REFUSALS = 5  # how often in a row a token may be refused: it may be refreshed just now
+REFUSALS = 5  # how often a token may be refused, or a table be unknown: both may be on their way just now
 
 _NO_RIGHTS = "42501"  # on the table itself: nobody is signed in
 
@@ -90,15 +90,20 @@ async def _rows(client: "AsyncClient", job_id: str, after: int) -> list[Event]:
 
 
 async def _job(client: "AsyncClient", job_id: str) -> Event:
+    from postgrest import CountMethod
     from postgrest.exceptions import APIError
 
-    asked = client.table("jobs").select("status,event_seq").eq("id", job_id).limit(1)
+    # The count is in a header that PostgREST sends: to supabase-py a proxy's empty answer is an empty list.
+    wanted = client.table("jobs").select("status,event_seq", count=CountMethod.exact)
     try:
-        rows = _understood((await asked.execute()).data)
+        answer = await wanted.eq("id", job_id).limit(1).execute()
+        rows = _understood(answer.data)
     except APIError as error:
         if error.code == _NO_RIGHTS:
             raise JobNotFound(job_id) from error
         raise
+    if not rows and answer.count is None:
+        raise _Misunderstood
     if not rows:
         raise JobNotFound(job_id)
     if not isinstance(rows[0].get("event_seq"), int) or "status" not in rows[0]:
@@ -132,7 +137,7 @@ async def _patiently(client: "AsyncClient", ask: Callable[[], Awaitable[T]]) -> 
         except APIError as error:
             code = str(error.code or "")
             of_token = _is_of_token(code)
-            refusals += of_token
+            refusals += of_token or UPSTREAM.get(code) == "schema_outdated"
             if refusals > REFUSALS or (verdict(code) != "later" and not of_token):
                 raise
             log.debug("the project does not answer well: %r", error)

@@ -137,6 +137,7 @@ class Project:
         self.more: dict[str, str] = {}  # headers of every answer
         self.encode: Callable[[bytes], bytes] = bytes  # what every body becomes
         self.closing = False  # hangs up after every answer, without a word
+        self.cut: int | None = None  # hangs up after so many bytes of the content
         project = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -159,8 +160,8 @@ class Project:
                 for name, value in project.more.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(data)
-                self.close_connection |= project.closing
+                self.wfile.write(data[: project.cut])
+                self.close_connection |= project.closing or project.cut is not None
 
             do_POST = do_GET  # noqa: N815  http.server's name
 

@@ -1,5 +1,7 @@
 """One classification of failures: a function's own answer has the verdict of what its project answered."""
 
+import gzip
+
 import pytest
 
 from sidejob import config
@@ -117,3 +119,47 @@ def test_an_answer_of_an_unexpected_shape_may_pass(
         return
     assert (answer.status_code, answer.get_json()["code"]) == (502, "database_error"), answer.text
     assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_answer_that_broke_off_is_no_answer(project: Project, load: Load, packed: bool) -> None:
+    """Though what came of it is a list, and a whole one."""
+    project.answers = [(200, None)]
+    content = gzip.compress(b"[]" + b" " * 1000) if packed else b"[]" + b" " * 1000
+    project.encode = lambda _: content
+    project.more = {"Content-Encoding": "gzip"} if packed else {}
+    assert load("jobs-recent").get("/", headers=bearer()).status_code == 200
+    project.cut = len(content) - 8
+    answer = load("jobs-recent").get("/", headers=bearer())
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "database_unavailable")
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "told"),
+    [
+        ("SJ200", "job_id: there is no such job", "`jobId`: there is no such job, or not for you."),
+        ("SJ200", "id: there is no such letter", "`dlqId`: there is no such letter, or not for you."),
+        ("SJ100", "unique_seconds: must be 1 to 31536000", "`uniqueSeconds`: must be 1 to 31536000."),
+        ("SJ100", "jobs[3].run_at: must be a time", "`jobs[3].run_at`: must be a time."),
+        ("SJ101", "last_event: written by the queue", "`lastEvent`: written by the queue."),
+        ("SJ201", "only a worker may do this", "Only a worker may do this."),
+        ("SJ100", "two\nlines: " + "x" * 900, None),
+        ("SJ100", "", "The database refused a value of this request."),
+        ("SJ200", "", "There is no such thing, or not for you."),
+        ("23514", 'value for domain sidejob.priority violates check constraint "priority_is_0_to_9"',
+         "The database refused a value: priority is 0 to 9."),
+        ("23502", 'null value in column "size" of relation "artifacts" violates not-null constraint',
+         "The database refused a value: `size` must not be null."),
+        ("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time",
+         "The database refused this request: two rows where one was needed: something is named twice "
+         "(SQLSTATE 21000)."),
+    ],
+)  # fmt: skip
+def test_a_refusal_of_the_database_names_the_field_in_our_words(
+    code: str, message: str, told: str | None
+) -> None:
+    failure = from_upstream(400, {"code": code, "message": message, "hint": "Do it."}, {"id": "dlqId"})
+    if told is not None:
+        assert failure.message == told
+    assert len(failure.message) < 400
+    assert "\n" not in failure.message

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 import tracemalloc
 
 import pytest
@@ -197,3 +198,24 @@ def test_a_field_that_is_no_column_is_refused_by_name(load: Load, function: str)
     assert "`fields` names 'colour'" in told["error"] or "`fields` names 'status'" in told["error"]
     empty = load(function).get(path, query_string=given | {"fields": ""}, headers=bearer())
     assert empty.status_code == 400
+
+
+def test_a_stream_goes_on_after_events_that_had_no_room_in_one_look(project: Project, load: Load) -> None:
+    load("job-events")
+    payload = b'{"x":"' + b"y" * 1_500_000 + b'"}'
+    events = [row(payload, seq=seq, event_type="job.progress") for seq in range(1, 6)]
+    events.append(row(b"{}", seq=6, event_type="job.succeeded"))
+    running = rows(row(b"{}", status="running", event_seq=6))
+
+    def answer(_: bytes) -> bytes:
+        after = re.search(r"seq=gt\.(\d+)", project.paths[-1])
+        return running if after is None else rows(*events[int(after[1]) :])
+
+    project.encode = answer
+    project.answers = [(200, None)]
+
+    async def ids() -> list[str]:
+        frames = job_events._frames(Database("request-1", token="t"), USER, 0)
+        return [frame.partition("\n")[0] async for frame in frames]
+
+    assert asyncio.run(ids()) == ["retry: 1000", *(f"id: {seq}" for seq in range(1, 7))]

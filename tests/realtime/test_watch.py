@@ -317,6 +317,22 @@ def fails(*ways: httpx.Response | Exception) -> Callable[[httpx.Request], httpx.
     return answer
 
 
+# Answers of a proxy, or cut off; and failures that may pass, with the status that PostgREST gives them.
+UNEXPECTED = [
+    b"<html>Sign in to the wifi</html>", b"", b"7", b'"ok"', b'{"ok":true}', b"[[]]", b'[{"ok":true}]', b'[{"id":"0',
+    b'[{"status":"queued","event_seq":"1","seq":"1"}]', '[{"é":1}]'.encode("latin-1"), b"[" * 100_000,
+]  # fmt: skip
+PASSING = ["40001", "40P01", "53300", "55P03", "57014", "57P01", "08006", "XX000", "PGRST202"]
+
+
+def answered(content: bytes) -> httpx.Response:
+    return httpx.Response(200, content=content, headers={"content-type": "application/json"})
+
+
+def failed(code: str) -> httpx.Response:
+    return httpx.Response(500, json={"code": code, "message": "no", "details": None, "hint": None})
+
+
 EXPIRED = {"code": "PGRST303", "message": "JWT expired", "details": None, "hint": None}
 NO_DATABASE = {"code": "PGRST001", "message": "no", "details": None, "hint": None}
 
@@ -329,7 +345,7 @@ async def test_an_outage_of_the_project_is_waited_out(user: User, job: Mover) ->
         user.network.answer = fails(
             httpx.ConnectError("cut"), httpx.ReadTimeout("slow"), httpx.Response(500, json=NO_DATABASE),
             httpx.Response(502, html="<h1>Bad gateway</h1>"), httpx.Response(401, json=EXPIRED),
-            *[httpx.ReadTimeout("slow")] * 5,
+            *[httpx.ReadTimeout("slow")] * 5, *map(answered, UNEXPECTED), *map(failed, PASSING),
         )  # fmt: skip
         await job.there_and_back()
         assert [await following(events), await following(events)] == [2, 3]
