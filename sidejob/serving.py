@@ -99,18 +99,24 @@ def address(headers: Mapping[str, str], peer: str | None) -> str:
     """The client's address, as the first of the trusted proxies saw it. Each of them adds one at the end;
     anybody could have written those before theirs."""
     try:
-        proxies = config.settings().trusted_proxies
+        return _noted(headers, config.settings().trusted_proxies) or peer or "unknown"
     except (config.MissingSettings, config.WrongSetting):
-        proxies = 0  # the request fails anyway
-    noted = [each.strip() for each in headers.get("x-forwarded-for", "").split(",") if each.strip()]
-    seen = noted[-min(proxies, len(noted))] if proxies and noted else ""
-    return seen[:100] or peer or "unknown"
+        return peer or "unknown"  # the request fails anyway
 
 
 def nearest(headers: Mapping[str, str], peer: str | None) -> str:
     """The address that the last proxy saw. A client may come straight to it, past the trusted ones before it,
     and then all other addresses are the client's own words."""
-    return headers.get("x-forwarded-for", "").rpartition(",")[2].strip()[:100] or peer or "unknown"
+    try:
+        return _noted(headers, min(1, config.settings().trusted_proxies)) or peer or "unknown"
+    except (config.MissingSettings, config.WrongSetting):
+        return peer or "unknown"
+
+
+def _noted(headers: Mapping[str, str], proxies: int) -> str:
+    """The address that so many proxies before this server had the request from; "" where there is none."""
+    noted = [each.strip() for each in headers.get("x-forwarded-for", "").split(",") if each.strip()]
+    return noted[-min(proxies, len(noted))][:100] if proxies and noted else ""
 
 
 def lowered(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

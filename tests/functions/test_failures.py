@@ -10,6 +10,7 @@ from sidejob.errors import Refused, SidejobError, Unavailable, from_upstream
 from sidejob.verdicts import verdict
 from tests.functions.conftest import USER, Load, Project, bearer
 
+CLASS_21 = "two rows where one was needed: something is named twice"
 DATABASE = Database("request-1", token="token-1")
 
 # A code of each class of Postgres' appendix A, those of PostgREST, ours, and raised statuses.
@@ -151,8 +152,7 @@ def test_an_answer_that_broke_off_is_no_answer(project: Project, load: Load, pac
         ("23502", 'null value in column "size" of relation "artifacts" violates not-null constraint',
          "The database refused a value: `size` must not be null."),
         ("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time",
-         "The database refused this request: two rows where one was needed: something is named twice "
-         "(SQLSTATE 21000)."),
+         f"The database refused this request: {CLASS_21} (SQLSTATE 21000)."),
     ],
 )  # fmt: skip
 def test_a_refusal_of_the_database_names_the_field_in_our_words(

@@ -172,6 +172,8 @@ def test_an_address_is_the_one_that_the_first_trusted_proxy_saw(
     config.settings.cache_clear()
     headers = {} if header is None else {"x-forwarded-for": header}
     assert serving.address(headers, "peer") == address
+    last = header.replace(" ", "").strip(",").rpartition(",")[2] if header and proxies != "0" else ""
+    assert serving.nearest(headers, "peer") == (last or "peer")
 
 
 @pytest.mark.parametrize("text", ["-1", "two", "1.5", "10"])

@@ -170,7 +170,7 @@ def test_what_unpacks_to_very_much_is_not_unpacked(
     environment.setenv("SUPABASE_SECRET_KEY", "sb_secret_x")
     config.settings.cache_clear()
     project.more = {"Content-Encoding": "gzip"}
-    answering(project, gzip.compress(b"[" + b" " * 200_000_000 + b"]"))
+    answering(project, gzip.compress(b"[" + b" " * 60_000_000 + b"]"))
     client = load("metrics-overview")
     tracemalloc.start()
     try:
@@ -179,7 +179,7 @@ def test_what_unpacks_to_very_much_is_not_unpacked(
     finally:
         tracemalloc.stop()
     assert (answer.status_code, answer.get_json()["code"]) == (502, "database_error")
-    assert peak < 100_000_000
+    assert peak < 50_000_000
 
 
 @pytest.mark.parametrize(
@@ -219,3 +219,18 @@ def test_a_stream_goes_on_after_events_that_had_no_room_in_one_look(project: Pro
         return [frame.partition("\n")[0] async for frame in frames]
 
     assert asyncio.run(ids()) == ["retry: 1000", *(f"id: {seq}" for seq in range(1, 7))]
+
+
+def test_very_many_workers_are_shown_without_their_metrics(project: Project, load: Load) -> None:
+    beat = b'{"worker_id":"w","agent_id":"a%d","last_seen":"%s"%s}'
+
+    def answer(_: bytes) -> bytes:
+        metrics = b',"metrics":{"x":"%s"}' % (b"y" * 16_000) if "metrics" in project.paths[-1] else b""
+        return rows(*(beat % (number, WHEN.encode(), metrics) for number in range(500)))
+
+    project.encode = answer
+    project.answers = [(200, None)]
+    page = load("workers-active").get("/", headers=bearer()).get_json()
+    assert (page["count"], page["nextCursor"]) == (500, None)
+    assert "metrics" not in page["items"][0]
+    assert len(project.paths) == 2
