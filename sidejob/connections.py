@@ -140,7 +140,7 @@ def _content(response: HTTPResponse, max_bytes: int) -> tuple[bytes, bool]:
         else:
             content += unpacking.decompress(piece, max_bytes + 1 - len(content))
         if len(content) > max_bytes:
-            return bytes(content[:max_bytes]), True
+            return bytes(memoryview(content)[:max_bytes]), True
     if response.length:  # http.client tells of it only to those who read all at once
         raise IncompleteRead(b"", response.length)
     if unpacking is not None and not unpacking.eof:
