@@ -20,7 +20,7 @@ SENTENCES = {
     "signed_out": (401, "A user's access token is needed"),
     "bad_field": (422, "`priority`"),
     "bad_query": (400, "`limit` must be a whole number from 1 to 100."),
-    "not_found": (404, "Not found"),
+    "not_found": (404, "`jobId`: there is no such job, or not for you."),
     "wrong_method": (405, "POST is not allowed here. Allowed: GET, HEAD, OPTIONS."),
 }
 
