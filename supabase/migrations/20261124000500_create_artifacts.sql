@@ -91,8 +91,8 @@ begin
 end $$;
 revoke execute on function sidejob.shared_file from public;
 
--- A public bucket is somebody's, who gives addresses in it to the world: to make it private would break them, and to leave it public
--- would show every job's files to everybody.
+-- A public bucket is somebody's, who gives addresses in it to the world: to make it private would break them, and to
+-- leave it public would show every job's files to everybody.
 do $$
 begin
   if exists (select from storage.buckets b where b.id = 'artifacts' and b.public) then

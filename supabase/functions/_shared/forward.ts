@@ -41,8 +41,8 @@ export function forward(name: string): (request: Request) => Promise<Response> {
 /**
  * The one address that the function may believe: with what comes after it, this forwarder's own, it counts two trusted
  * proxies (TRUSTED_PROXIES=2). Cloudflare stands before a hosted project and writes cf-connecting-ip itself, whatever a
- * client sent (https://developers.cloudflare.com/fundamentals/reference/http-headers/). Elsewhere it is what the nearest
- * proxy noted last; what stands before that anybody could have written.
+ * client sent (https://developers.cloudflare.com/fundamentals/reference/http-headers/). Elsewhere it is what the
+ * nearest proxy noted last; what stands before that anybody could have written.
  */
 function addressOf(headers: Headers): string {
   const noted = (headers.get("cf-connecting-ip") ?? headers.get("x-forwarded-for") ?? "").split(",").at(-1)!.trim();
