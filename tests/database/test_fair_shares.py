@@ -69,7 +69,7 @@ def test_of_two_who_add_the_last_one_at_once_one_is_refused(
 
 
 def test_ten_thousand_jobs_wait_for_one(workspace: Workspace) -> None:
-    parent = workspace.enqueue()
+    parent = child = workspace.enqueue()
     for count in range(3):
         child = workspace.enqueue(depends_on=(parent,))
         (row,) = workspace.server.rows("select place from public.job_dependencies where job_id = %s", child)
