@@ -135,6 +135,7 @@ ROWS: dict[str, Schema] = {
         },
         attempt=said(COUNT, "Of this claim: goes into every report."),
         lease_token=said(TEXT, "Goes into every report, and is told this once."),
+        queue_ms=said(COUNT, "How long it had been due when it was claimed, by the database's clock."),
     ),
     "JobEvent": row(
         id=COUNT,

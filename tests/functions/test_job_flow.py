@@ -412,3 +412,17 @@ def test_metrics_count_what_the_caller_may_see(member: Person, stranger: Person,
     assert set(after["counts"]) == {"queued", "assigned", "running", "succeeded", "failed", "cancelled"}
     assert after["counts"]["queued"] == before["counts"]["queued"] + 1
     assert done(stranger.get("metrics-overview"))["counts"] == of_stranger["counts"]
+
+
+def test_a_report_says_in_how_many_seconds_by_the_databases_clock(
+    stack: Stack, member: Person, worker: Person, executor: str
+) -> None:
+    assign(member, executor, backoffSeconds=0)
+    job = claim(worker, executor)
+    report = {**lease(job), "ok": False, "error": "later", "retryAfterSeconds": 3600}
+    assert done(worker.post("task-result", report))["status"] == "queued"
+    (row,) = stack.sql.execute(
+        "select extract(epoch from next_run_at - updated_at)::float as wait from public.jobs where id = %s",
+        [job["id"]],
+    )
+    assert 3590 < row["wait"] < 3610
