@@ -34,8 +34,9 @@ from worker.handlers import (
 )
 from worker.lease import Lease, Loss
 from worker.metrics import Metrics
-from worker.project import Project, Report
+from worker.project import Project
 from worker.retry import persistently
+from worker.sending import Report
 from worker.storable import MAX_RESULT_BYTES, TooLarge
 
 T = TypeVar("T")

@@ -1,6 +1,5 @@
 """Supabase as the worker sees it: the queue's transitions, Storage, the function that takes results."""
 
-import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -21,13 +20,12 @@ from worker.claims import Claim
 from worker.errors import Later, NoFunctions, Refused, SignInRefused, Unreachable
 from worker.failures import TokenRefused
 from worker.handlers import Earlier, Job, Stored
+from worker.sending import Report, as_json, delay_seconds, result_body
 from worker.session import Session
 from worker.settings import Settings
 
 T = TypeVar("T")
 
-MAX_BODY_BYTES = 1024 * 1024  # of a request to a function (docs/http.md)
-MAX_DELAY_SECONDS = 365 * 86_400.0
 
 _EARLIER_JOBS = 4
 _MAX_ROWS = 1000  # of an answer of a hosted project's REST
@@ -48,18 +46,6 @@ class Beat:
 
     cancelled: tuple[str, ...]  # ids of jobs that were cancelled in this process's hands lately
     at: datetime | None  # the database's clock
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How an attempt ended. Artifacts are rows as `finish_job` takes them; all of it is storable already."""
-
-    ok: bool
-    result: Mapping[str, Any] | None = None
-    error: Mapping[str, Any] | None = None
-    artifacts: tuple[Mapping[str, Any], ...] = ()
-    retry_after_seconds: float | None = None  # after a failure; None: the queue's own backoff
-    give_up: bool = False
 
 
 class Project:
@@ -262,7 +248,7 @@ class Project:
 
     async def post_result(self, claim: Claim, report: Report) -> str:
         """Posts to `task-result`; returns the job's status. Repeating it is harmless."""
-        answer = await self._post("task-result", _result_body(claim, report), claim.trace_id)
+        answer = await self._post("task-result", result_body(claim, report), claim.trace_id)
         if answer.status_code == 200:
             with _understood("task-result"):
                 return _status(answers.decode(answer.text))
@@ -276,7 +262,9 @@ class Project:
 
         async def send(token: str) -> httpx.Response:
             try:
-                answer = await self._http.post(url, content=_json(body), headers=self._headers(token) | trace)
+                answer = await self._http.post(
+                    url, content=as_json(body), headers=self._headers(token) | trace
+                )
             except httpx.ConnectError as error:
                 raise NoFunctions("nobody listens at FUNCTIONS_URL") from error
             if answer.status_code == 401:
@@ -304,7 +292,7 @@ class Project:
 
         async def send(token: str) -> httpx.Response:
             answer = await self._http.post(
-                url, content=_json(body), headers=self._headers(token) | dict(headers or {})
+                url, content=as_json(body), headers=self._headers(token) | dict(headers or {})
             )
             if not answer.is_success:
                 raise failures.of_database(answer)
@@ -344,36 +332,6 @@ class Project:
             raise Unreachable(f"no answer ({type(error).__name__})") from error
 
 
-def fits_function(claim: Claim, report: Report) -> bool:
-    """Whether `task-result` takes a body of this size."""
-    return len(_json(_result_body(claim, report))) <= MAX_BODY_BYTES
-
-
-def delay_seconds(after: timedelta) -> float:
-    """As it is sent: never negative, a year at most. The database adds it to its own clock."""
-    return min(max(after.total_seconds(), 0.0), MAX_DELAY_SECONDS)
-
-
-def _result_body(claim: Claim, report: Report) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "jobId": claim.job.id,
-        "type": claim.job.type,
-        "attempt": claim.job.attempt,
-        "leaseToken": claim.lease_token,
-        "ok": report.ok,
-        "result": report.result,
-        "error": report.error,
-        "artifacts": [_camel(row) for row in report.artifacts] or None,
-        "retryAfterSeconds": report.retry_after_seconds,
-        "giveUp": report.give_up or None,
-    }
-    return {name: value for name, value in body.items() if value is not None}
-
-
-def _json(body: Any) -> bytes:
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
 @contextmanager
 def _understood(who: str) -> Iterator[None]:
     """An answer in an unexpected shape, such as a proxy's page with status 200, says nothing: Later."""
@@ -396,10 +354,6 @@ def _storage() -> Iterator[None]:
 
 def _status_of(error: StorageApiError) -> int:
     return int(error.status) if str(error.status).isdigit() else 500
-
-
-def _camel(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"sameAs" if name == "same_as" else name: value for name, value in row.items()}
 
 
 def _one(answer: Any) -> Any:

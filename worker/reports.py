@@ -17,8 +17,9 @@ from worker import storable
 from worker.claims import Claim
 from worker.errors import ArtifactGone, Later, LeaseLost, ProjectError, Refused, Unreachable
 from worker.handlers import Error, Stored
-from worker.project import Project, Report, delay_seconds, fits_function
+from worker.project import Project
 from worker.retry import delays
+from worker.sending import Report, delay_seconds, fits_function
 
 log = logging.getLogger(__name__)
 

@@ -101,7 +101,7 @@ async def test_without_realtime_the_queue_is_polled(
     async with start(REALTIME=wanted, POLL_SECONDS="0.1") as runner:
         await jobs.until(jobs.ask("test.quick"), "succeeded")
         assert not listens(runner)()
-        assert runner.readiness()["ready"]
+        await eventually(lambda: runner.readiness()["ready"])
 
 
 async def _nobody_there(_: object) -> None:

@@ -134,7 +134,7 @@ async def test_a_signal_while_the_browser_starts_ends_the_worker_and_the_browser
     start: Start,
 ) -> None:
     worker = start()
-    await eventually(lambda: children(worker.popen.pid), 20)
+    await eventually(lambda: children(worker.popen.pid))
     worker.popen.send_signal(signal.SIGTERM)
     assert await worker.ended() == 0
     assert "Traceback" not in worker.text()

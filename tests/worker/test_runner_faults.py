@@ -198,14 +198,15 @@ async def test_without_a_browser_only_what_needs_none_is_claimed(
     waiting, figma = jobs.ask("test.quick"), jobs.ask("figma.quick")
     async with start(lambda: there[0]) as runner:
         await jobs.until(figma, "succeeded")
+        await eventually(lambda: runner.readiness()["queue"])
         state = runner.readiness()
         assert (state["ready"], state["browser"], state["queue"]) == (False, False, True)
         claims = sum("claim_jobs" in path for path in gate.passed)
         await eventually(lambda: sum("claim_jobs" in path for path in gate.passed) > claims + 2)
         assert jobs.events(waiting) == ["queued"]
         there[0] = True
-        await jobs.until(waiting, "succeeded")
         assert runner.readiness()["ready"]
+        await jobs.until(waiting, "succeeded")
 
 
 def due_in(jobs: Jobs, job_id: str) -> timedelta:
