@@ -19,7 +19,12 @@ export function readBody(text, request, path, known) {
   if (called && !text) return undefined;
   const isLookedUp = request.method === "PUT" || /resolution=/.test(request.headers.get("prefer") ?? "");
   const parse = isLookedUp ? parseJson : JSON.parse;
-  if (called) return forCall(text, parsed(text, parse), known.functions.filter((f) => f.name === called && f.schema === schema));
+  if (called)
+    return forCall(
+      text,
+      parsed(text, parse),
+      known.functions.filter((f) => f.name === called && f.schema === schema),
+    );
   const types = known.columnTypes.get(`${schema}.${path}`);
   if (!types) return undefined; // lite says that there is no such table
   const wanted = url.searchParams.has("columns") ? namesIn(url.searchParams.get("columns")) : null;
@@ -48,7 +53,8 @@ function rowsOrNone(text, parse) {
 
 function forTable(text, given, wanted, request, types) {
   const isUpdate = request.method === "PATCH";
-  if (!wanted && (given === null || typeof given !== "object")) return { skeleton: isUpdate ? "{}" : "[]" }; // nothing, to PostgREST
+  const isNothing = given === null || typeof given !== "object"; // to PostgREST
+  if (!wanted && isNothing) return { skeleton: isUpdate ? "{}" : "[]" };
   const isList = Array.isArray(given);
   const rows = isList ? given : [given];
   if (!rows.every(isObject)) throw new BadBody("All object keys must match");
@@ -59,43 +65,71 @@ function forTable(text, given, wanted, request, types) {
   const columns = keys.map((name) => ({ name, ...types.get(name) }));
   const skeletons = rows.map((row) => Object.fromEntries(keys.map((key) => [key, simple(row[key])])));
   const defaults = /(^|,)\s*missing=default\s*(,|$)/.test(request.headers.get("prefer") ?? "");
-  return { body: { text, isList, columns, defaults: defaults && wanted }, skeleton: JSON.stringify(isList ? skeletons : skeletons[0]) };
+  return {
+    body: { text, isList, columns, defaults: defaults && wanted },
+    skeleton: JSON.stringify(isList ? skeletons : skeletons[0]),
+  };
 }
 
-const sameNames = (row, names) => Object.keys(row).length === names.length && names.every((name) => Object.hasOwn(row, name));
+const sameNames = (row, names) =>
+  Object.keys(row).length === names.length && names.every((name) => Object.hasOwn(row, name));
 /** Of a key, by which an upsert looks whether the row is there. */
-const simple = (value) => (typeof value === "string" ? withNumbers(value) : typeof value === "number" || typeof value === "boolean" ? value : null);
+const simple = (value) =>
+  typeof value === "string"
+    ? withNumbers(value)
+    : typeof value === "number" || typeof value === "boolean"
+      ? value
+      : null;
 const namesIn = (list) => list.split(",").map((name) => name.trim().replace(/^"(.*)"$/, "$1"));
 
 function forCall(text, body, candidates) {
   const isList = Array.isArray(body); // of which the first counts
-  if (isList && !body.every((row) => isObject(row) && sameNames(row, Object.keys(body[0])))) throw new BadBody("All object keys must match");
+  if (isList && !body.every((row) => isObject(row) && sameNames(row, Object.keys(body[0]))))
+    throw new BadBody("All object keys must match");
   const given = isList ? body[0] : body;
   if (!isObject(given)) return { skeleton: "{}" };
   const names = Object.keys(given);
-  const fits = candidates.filter((f) => names.every((name) => f.arg_names.includes(name)) && f.arg_names.slice(0, f.arg_types.length - f.arg_defaults).every((name) => names.includes(name)));
-  if (fits.length !== 1 || fits[0].has_variadic) return isList ? { skeleton: JSON.stringify(given) } : undefined; // lite refuses, or reads it itself
+  const fits = candidates.filter(
+    (f) =>
+      names.every((name) => f.arg_names.includes(name)) &&
+      f.arg_names.slice(0, f.arg_types.length - f.arg_defaults).every((name) => names.includes(name)),
+  );
+  const isForLite = fits.length !== 1 || fits[0].has_variadic; // it refuses, or reads the body itself
+  if (isForLite) return isList ? { skeleton: JSON.stringify(given) } : undefined;
   const [{ arg_names, arg_types }] = fits;
-  const args = new Map(names.map((name, index) => [`~argument ${index} of ${text.length}~`, { name, type: arg_types[arg_names.indexOf(name)] }]));
-  return { body: { text, isList, args }, skeleton: JSON.stringify(Object.fromEntries([...args].map(([mark, { name }]) => [name, mark]))) };
+  const args = new Map(
+    names.map((name, index) => [
+      `~argument ${index} of ${text.length}~`,
+      { name, type: arg_types[arg_names.indexOf(name)] },
+    ]),
+  );
+  return {
+    body: { text, isList, args },
+    skeleton: JSON.stringify(Object.fromEntries([...args].map(([mark, { name }]) => [name, mark]))),
+  };
 }
 
 const typed = (columns) => sql.join(columns.map(({ name, type }) => sql`${sql.id(name)} ${sql.raw(type)}`));
 const names = (columns) => sql.join(columns.map(({ name }) => sql.id(name)));
 const first = ({ text, isList }) => (isList ? sql`(${text}::json -> 0)` : sql`${text}::json`);
 /** One value of an object, or of the first in a list. */
-const one = (body, column) => sql`(select ${sql.id(column.name)} from json_to_record(${first(body)}) as _(${typed([column])}))`;
+const one = (body, column) =>
+  sql`(select ${sql.id(column.name)} from json_to_record(${first(body)}) as _(${typed([column])}))`;
 
 /** The rows of an INSERT. */
 function rowsOf({ text, isList, columns, defaults }) {
   const json = sql`${text}::json`;
-  if (!columns.length) return isList ? sql`select from json_array_elements(${json})` : sql`select from (values (1)) as _`;
+  if (!columns.length)
+    return isList ? sql`select from json_array_elements(${json})` : sql`select from (values (1)) as _`;
   const head = sql`select ${names(columns)} from`;
-  if (!defaults) return sql`${head} ${sql.raw(isList ? "json_to_recordset" : "json_to_record")}(${json}) as _(${typed(columns)})`;
+  if (!defaults)
+    return sql`${head} ${sql.raw(isList ? "json_to_recordset" : "json_to_record")}(${json}) as _(${typed(columns)})`;
   const missing = columns.filter((column) => column.default_value !== null);
-  const made = sql`jsonb_build_object(${sql.join(missing.flatMap((column) => [sql.lit(column.name), sql.raw(column.default_value)]))})`;
+  const pairs = missing.flatMap((column) => [sql.lit(column.name), sql.raw(column.default_value)]);
+  const made = sql`jsonb_build_object(${sql.join(pairs)})`;
+  const filled = sql`(select jsonb_agg(${made} || e) from jsonb_array_elements(${text}::jsonb) e)`;
   return isList
-    ? sql`${head} jsonb_to_recordset((select jsonb_agg(${made} || e) from jsonb_array_elements(${text}::jsonb) e)) as _(${typed(columns)})`
+    ? sql`${head} jsonb_to_recordset(${filled}) as _(${typed(columns)})`
     : sql`${head} jsonb_to_record(${made} || ${text}::jsonb) as _(${typed(columns)})`;
 }
 
@@ -118,7 +152,11 @@ class FromBody extends OperationNodeTransformer {
     const { columns } = this.body;
     const moved = super.transformUpdateQuery(node);
     if (!columns) return moved;
-    const valueOf = ({ column }) => one(this.body, columns.find(({ name }) => name === column.column.name)).toOperationNode();
+    const valueOf = ({ column }) =>
+      one(
+        this.body,
+        columns.find(({ name }) => name === column.column.name),
+      ).toOperationNode();
     return { ...moved, updates: moved.updates.map((update) => ({ ...update, value: valueOf(update) })) };
   }
 

@@ -12,7 +12,8 @@ const toIso = (text) => text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00");
 const asIs = (value) => value;
 const text = (oid, parse) => ({ to: oid, from: [oid], serialize: asIs, parse });
 // A string is JSON's text already: a body, or a value of a filter.
-const json = (oid) => ({ to: oid, from: [oid], serialize: (value) => withNumbers(typeof value === "string" ? value : JSON.stringify(value)), parse: parseJson });
+const jsonText = (value) => withNumbers(typeof value === "string" ? value : JSON.stringify(value));
+const json = (oid) => ({ to: oid, from: [oid], serialize: jsonText, parse: parseJson });
 const number = (...oids) => ({ to: oids[0], from: oids, serialize: String, parse: numberOf });
 
 const types = {
@@ -21,7 +22,7 @@ const types = {
   bigint: number(20),
   numeric: number(1700),
   float: number(701, 700),
-  bool: { to: 16, from: [16], serialize: (value) => (value === true ? "t" : value === false ? "f" : String(value)), parse: (value) => value === "t" },
+  bool: { to: 16, from: [16], serialize: String, parse: (value) => value === "t" }, // the driver takes text for false
   bytea: text(17, asIs),
   json: json(114),
   jsonb: json(3802),
@@ -61,7 +62,8 @@ function asRestError(error, role, table) {
   if (error?.name !== "PostgresError" || error.code === "PGRST") return error;
   const { code, detail, hint } = error;
   // PostgREST writes each column with its table, and Postgres repeats what is written.
-  const message = error.message.replace(/^column "([^"]+)" does not exist$/, (whole, column) => (table ? `column ${table}.${column} does not exist` : whole));
+  const named = table ? `column ${table}.$1 does not exist` : "$&";
+  const message = error.message.replace(/^column "([^"]+)" does not exist$/, named);
   return new RestError(statusOf(code, role), { code, message, details: detail ?? null, hint: hint ?? null });
 }
 
@@ -75,7 +77,8 @@ function prepareSettings(driver) {
     const connection = await reserve();
     const { unsafe } = connection;
     const exact = (value) => (typeof value === "string" ? withNumbers(value) : value);
-    connection.unsafe = (words, values, options) => unsafe(words, values?.map(exact), { prepare: words.startsWith("select set_config("), ...options });
+    connection.unsafe = (words, values, options) =>
+      unsafe(words, values?.map(exact), { prepare: words.startsWith("select set_config("), ...options });
     return connection;
   };
 }
@@ -98,7 +101,8 @@ export class Database extends PostgresConnection {
       for (const { oid, beneath } of await this.driver`select oid::int, typbasetype::int as beneath from pg_type where typtype = 'd'`)
         serializers[oid] = serializers[beneath];
       // The driver's own reader takes NULL in an array for the text NULL.
-      for (const { oid, element } of await this.driver`select oid::int, typelem::int as element from pg_type where typcategory = 'A' and typelem <> 0`)
+      for (const { oid, element } of await this.driver`
+        select oid::int, typelem::int as element from pg_type where typcategory = 'A' and typelem <> 0`)
         parsers[oid] = (text) => parseArray(text, parsers[element] ?? asIs);
       schema.columnTypes = await this.#columnTypes();
       this.timeouts = await this.#timeouts();
@@ -112,7 +116,8 @@ export class Database extends PostgresConnection {
     const found = new Map();
     for (const { table, name, type, default_value } of await this.driver`
       select n.nspname || '.' || c.relname as table, a.attname as name, format_type(a.atttypid, -1) as type,
-        case when a.attidentity <> '' then format('nextval(%L)', pg_get_serial_sequence(format('%I.%I', n.nspname, c.relname), a.attname))
+        case when a.attidentity <> ''
+               then format('nextval(%L)', pg_get_serial_sequence(format('%I.%I', n.nspname, c.relname), a.attname))
              when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end as default_value
       from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
       left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
@@ -128,15 +133,17 @@ export class Database extends PostgresConnection {
     const rows = await this.driver`
       select r.rolname as role, split_part(setting, '=', 1) as name, split_part(setting, '=', 2) as value
       from pg_roles r cross join lateral unnest(r.rolconfig) setting where setting ~ '^(statement|lock)_timeout='`;
-    const of = (role) => Object.fromEntries(rows.filter((row) => row.role === role).map(({ name, value }) => [name, value]));
-    return new Map(["anon", "authenticated", "service_role"].map((role) => [role, { ...of("authenticator"), ...of(role) }]));
+    const own = (role) => rows.filter((row) => row.role === role).map(({ name, value }) => [name, value]);
+    const timeouts = (role) => Object.fromEntries([...own("authenticator"), ...own(role)]);
+    return new Map(["anon", "authenticated", "service_role"].map((role) => [role, timeouts(role)]));
   }
 
   async withContext(context, work, options) {
     try {
       return await super.withContext(context, work, options);
     } catch (error) {
-      throw context && !context.storage ? asRestError(error, context.auth?.role ?? "anon", restContext.getStore()?.table) : error;
+      if (!context || context.storage) throw error;
+      throw asRestError(error, context.auth?.role ?? "anon", restContext.getStore()?.table);
     }
   }
 
@@ -150,7 +157,8 @@ export class Database extends PostgresConnection {
     await sql`select set_config('request.jwt.claim.sub', ${String(uid ?? "")}, true),
       set_config('request.jwt.claim.role', ${role}, true), set_config('request.jwt.claims', ${claims}, true),
       set_config('storage.operation', ${String(context.storage?.operation ?? "")}, true),
-      set_config('statement_timeout', ${timeouts.statement_timeout ?? "0"}, true), set_config('lock_timeout', ${timeouts.lock_timeout ?? "0"}, true),
+      set_config('statement_timeout', ${timeouts.statement_timeout ?? "0"}, true),
+      set_config('lock_timeout', ${timeouts.lock_timeout ?? "0"}, true),
       set_config('role', ${role}, true)`.execute(transaction);
   }
 

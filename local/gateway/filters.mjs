@@ -1,8 +1,9 @@
-// Values in a REST address. lite takes 1.10 for 1.1, `null` for no value and `{…}` for an object; PostgREST takes each
-// as text and leaves it to the column's type. In quotation marks lite leaves them alone.
+// Values in a REST address. lite takes 1.10 for 1.1, `null` for no value and `{…}` for an object; PostgREST takes
+// each as text and leaves it to the column's type. In quotation marks lite leaves them alone.
 const KEPT = new Set(["select", "order", "limit", "offset", "on_conflict", "columns", "apikey"]);
 const COMPARED = /^((?:not\.)?(?:eq|neq|gt|gte|lt|lte|cs|cd|ov)\.)(.*)$/s;
 const LISTED = /^((?:not\.)?in\.\()(.*)\)$/s;
+const WORD = /"[^"\\]*(?:\\.[^"\\]*)*"|[^,]+/g; // of a list
 const IN_TREE = /(\.(?:eq|neq|gt|gte|lt|lte)\.)([^,()"{}]+)(?=[,)])/g;
 const OPERATOR = /^(?:not\.)?[a-z]+(?:\([^)]*\))?\./;
 
@@ -12,7 +13,8 @@ function exactValue(value, isArgument) {
   const compared = COMPARED.exec(value);
   if (compared) return `${compared[1]}"${compared[2]}"`;
   const listed = LISTED.exec(value);
-  if (listed) return `${listed[1]}${listed[2].replace(/"(?:[^"\\]|\\.)*"|[^,]+/g, (word) => (word[0] === '"' ? word : quoted(word)))})`;
+  if (listed)
+    return `${listed[1]}${listed[2].replace(WORD, (word) => (word[0] === '"' ? word : quoted(word)))})`;
   return isArgument && !OPERATOR.test(value) ? `"${value}"` : value;
 }
 

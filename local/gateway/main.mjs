@@ -28,7 +28,8 @@ const app = new App({
   auth: {
     enabled: true, jwt_secret: settings.jwtSecret, publishable_key: settings.publishableKey, secret_key: settings.secretKey, site_url: settings.url,
   },
-  api: { enabled: true, schemas: ["public"], max_rows: 1000, pg_safe_update: true }, // hosted projects load the extension safeupdate
+  // Hosted projects load the extension safeupdate.
+  api: { enabled: true, schemas: ["public"], max_rows: 1000, pg_safe_update: true },
   db: { migrations: { enabled: false } }, // ours are applied before, as the Supabase CLI does it
   storage: { enabled: true, file_size_limit: "256MiB" },
   studio: { enabled: false },

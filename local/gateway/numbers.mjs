@@ -23,7 +23,7 @@ export const parseJson = (text) => JSON.parse(SUSPICIOUS.test(text) ? marked(tex
 function marked(text) {
   const parts = [];
   let done = 0;
-  for (let at = 0; at < text.length; ) {
+  for (let at = 0; at < text.length;) {
     const start = at;
     const code = text.charCodeAt(at++);
     if (code === QUOTE) at = afterText(text, at);

@@ -17,7 +17,8 @@ export function rest(database) {
   return async (request, lite) => {
     const token = bearer(request.headers);
     const parts = token?.split(".").length;
-    if (token && parts !== 3) return refuseToken("PGRST301", `Expected 3 parts in JWT; got ${parts}`); // for lite it is none
+    // lite takes a token that is no JWT for no token at all.
+    if (token && parts !== 3) return refuseToken("PGRST301", `Expected 3 parts in JWT; got ${parts}`);
     const claims = token ? read(token) : null;
     const refused = claims && refusalOf(claims);
     if (refused) return refuseToken("PGRST303", refused);
@@ -25,15 +26,28 @@ export function rest(database) {
     const context = { claims, table: path.startsWith("rpc/") ? null : path };
     const headers = new Headers(request.headers);
     // lite allows no skew: it is shown a token that has time, and Postgres the real claims.
-    if (claims) headers.set("authorization", `Bearer ${sign({ ...claims, exp: Math.floor(Date.now() / 1000) + 600, nbf: undefined, iat: undefined })}`);
+    if (claims)
+      headers.set(
+        "authorization",
+        `Bearer ${sign({ ...claims, exp: Math.floor(Date.now() / 1000) + 600, nbf: undefined, iat: undefined })}`,
+      );
     try {
       const asked = await forLite(request, headers, path, context, database);
-      return await restContext.run(context, async () => exactAnswer(await lite(asked)));
+      const answer = await restContext.run(context, async () => exactAnswer(await lite(asked)));
+      if (answer.headers.has("content-location")) answer.headers.set("content-location", locationOf(request));
+      return answer;
     } catch (error) {
       if (error instanceof BadBody) return refuse(400, "PGRST102", error.message);
       throw error;
     }
   };
+}
+
+/** As it was asked for, and not as lite was. */
+function locationOf(request) {
+  const url = new URL(request.url);
+  url.searchParams.sort();
+  return url.pathname.slice("/rest/v1".length) + url.search;
 }
 
 /** https://docs.postgrest.org/en/stable/references/auth.html#jwt-claims-validation */

@@ -275,6 +275,8 @@ def test_words_in_an_address_are_text_and_no_value_of_another_kind(rest: Rest) -
         assert found.json() == [{"t": word}]
     assert rest.refused("GET", "rest_probe?at=gt.0") == (400, "22008")
     assert rest.refused("GET", "rest_probe?i=eq.1.0") == (400, "22P02")
+    located = rest.ask("GET", "rest_probe?t=eq.1.10&select=t").headers["content-location"]
+    assert located == "/rest_probe?select=t&t=eq.1.10"
     answer = rest.ask("GET", "rest_probe?nonsense=eq.1").json()
     assert (answer["code"], answer["message"]) == ("42703", "column rest_probe.nonsense does not exist")
 
