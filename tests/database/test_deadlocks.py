@@ -42,7 +42,7 @@ class Together:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(timeout=self.until - time.monotonic() + 60)
+            thread.join(timeout=self.until - time.monotonic() + 300)
         assert not any(thread.is_alive() for thread in threads), "somebody waits for ever"
 
 

@@ -84,7 +84,7 @@ class Rest:
 def rest(stack: Stack) -> Iterator[Rest]:
     stack.sql.execute(_MADE.encode())
     rest = Rest(stack)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while (
         rest.ask("GET", "rest_probe").is_error or rest.ask("GET", "rpc/rest_probe_setting?name=role").is_error
     ):

@@ -29,7 +29,7 @@ from tests.end_to_end.own_stack import OwnStack
 from tests.stack import Person, Stack
 
 
-def _until(holds: Callable[[], bool], seconds: float = 180) -> None:
+def _until(holds: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -271,7 +271,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+def until(holds: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
@@ -309,10 +309,10 @@ def test_many_streams_are_served_at_once(alone: Alone, member: Person, executor:
     threads = [threading.Thread(target=follow) for _ in range(40)]
     for thread in threads:
         thread.start()
-    until(lambda: alone.log.read_text().count("GET job_events 200") == 40, 20)
+    until(lambda: alone.log.read_text().count("GET job_events 200") == 40)
     done(member.post("job-cancel", {"jobId": job_id}))
     for thread in threads:
-        thread.join(20)
+        thread.join(300)
     assert [seqs(events) for events in told] == [[1, 2]] * 40
 
 

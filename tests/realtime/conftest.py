@@ -157,7 +157,7 @@ class OwnServer:
 
     def wait(self, stack: Stack, status: int = 200) -> None:
         """Until changes flow, or until it says that they do not."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             assert self.process.poll() is None, "the server ended"
             try:

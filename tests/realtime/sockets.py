@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-SECONDS = 60.0  # a test waits this long for a message that has to come
+SECONDS = 120.0  # a test waits this long for a message that has to come
 
 
 @dataclass(frozen=True)

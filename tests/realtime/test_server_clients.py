@@ -103,12 +103,12 @@ class Person:
         return await self.states.get()
 
     async def until(self, state: RealtimeSubscribeStates) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while await self.states.get() != state:
                 pass
 
     async def next(self) -> Any:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             return await self.heard.get()
 
 
@@ -180,7 +180,7 @@ async def test_the_python_client_hears_changes_that_it_may_see(people: SignIn, s
     live = asyncio.Event()
     channel.on_system(lambda _: live.set())
     assert await ann.join(channel) == RealtimeSubscribeStates.SUBSCRIBED
-    await asyncio.wait_for(live.wait(), 60)
+    await asyncio.wait_for(live.wait(), 120)
     for owner, n in ((user, 1), (str(uuid.uuid4()), 9), (user, 8)):
         stack.sql.execute("insert into realtime_test.notes (owner, n) values (%s, %s)", (owner, n))
     assert (await ann.next())["data"]["record"]["n"] == 8

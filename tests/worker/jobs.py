@@ -51,7 +51,7 @@ class Jobs:
         signed = done(self._person.post("sign-artifact", {"artifactId": artifact_id}))
         return self._person.stack.http.get(signed["url"]).raise_for_status().content
 
-    async def until(self, job_id: str, *statuses: str, seconds: float = 60) -> dict[str, Any]:
+    async def until(self, job_id: str, *statuses: str, seconds: float = 240) -> dict[str, Any]:
         """The job, once it has one of these statuses."""
         return await eventually(lambda: (row := self.row(job_id))["status"] in statuses and row, seconds)
 
@@ -85,7 +85,7 @@ class Jobs:
         return rows
 
 
-async def eventually(question: Callable[[], T | bool], seconds: float = 60) -> T:
+async def eventually(question: Callable[[], T | bool], seconds: float = 240) -> T:
     """The first true answer; fails at the deadline. Lets the event loop run meanwhile."""
     ends = time.monotonic() + seconds
     while not (answer := question()):

@@ -37,14 +37,12 @@ class Process:
 
     async def ready(self) -> str:
         """Returns the health port's address."""
-        first = await eventually(lambda: self.said("worker 0.1.0") or False, 60)
+        first = await eventually(lambda: self.said("worker 0.1.0") or False)
         base = f"http://127.0.0.1:{first['healthPort']}"
-        await eventually(
-            lambda: httpx.get(f"{base}/readyz", trust_env=False, timeout=60).status_code == 200, 60
-        )
+        await eventually(lambda: httpx.get(f"{base}/readyz", trust_env=False, timeout=60).status_code == 200)
         return base
 
-    async def ended(self, seconds: float = 60) -> int:
+    async def ended(self, seconds: float = 240) -> int:
         await eventually(lambda: self.popen.poll() is not None, seconds)
         return self.popen.returncode
 

@@ -103,7 +103,7 @@ async def test_a_start_that_cannot_work_says_why(start: Start) -> None:
             start(BROWSER_EXECUTABLE="/bin/false"),
             start(HEALTH_PORT=str(port)),
         )
-        assert [await each.ended(60) for each in (worker, blind, late)] == [2, 1, 1]
+        assert [await each.ended() for each in (worker, blind, late)] == [2, 1, 1]
     assert "WORKER_PASSWORD" in worker.text()
     assert "wrong-password" not in worker.text()
     assert "BROWSER_EXECUTABLE" in blind.text()
@@ -117,7 +117,7 @@ async def test_a_project_that_does_not_answer_is_waited_for_until_a_signal_comes
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and says nothing
         worker = start(SUPABASE_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
-        first = await eventually(lambda: worker.said("worker 0.1.0") or False, 60)
+        first = await eventually(lambda: worker.said("worker 0.1.0") or False)
         base = f"http://127.0.0.1:{first['healthPort']}"
         async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=60) as http:
             assert (await http.get("/healthz")).status_code == 200
@@ -125,7 +125,7 @@ async def test_a_project_that_does_not_answer_is_waited_for_until_a_signal_comes
             assert (state.status_code, state.json()["browser"], state.json()["queue"]) == (503, True, False)
             assert "sidejob_worker_ready 0" in (await http.get("/metrics")).text
         silent.close()
-        await eventually(lambda: "the project does not answer yet" in worker.text(), 30)
+        await eventually(lambda: "the project does not answer yet" in worker.text())
         worker.popen.send_signal(signal.SIGTERM)
         assert await worker.ended() == 0
 
@@ -153,10 +153,10 @@ async def test_a_worker_whose_membership_is_taken_away_waits_for_it_to_come_back
     email = member.stack.env["WORKER2_EMAIL"]
     member.stack.sql.execute(change, ["viewer", None, email])
     try:
-        await eventually(lambda: not ready(), 20)
+        await eventually(lambda: not ready())
     finally:
         member.stack.sql.execute(change, ["worker", "local-worker-2", email])
-    await eventually(ready, 60)
+    await eventually(ready)
     assert worker.popen.poll() is None
     job_id = jobs.ask("browser.screenshot", {"html": "<p>back</p>"})
     await jobs.until(job_id, "succeeded")

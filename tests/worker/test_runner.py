@@ -140,7 +140,7 @@ async def test_a_cancelled_job_stops_with_the_next_heartbeat(start: Start, jobs:
     async with start() as runner:
         await eventually(lambda: bench.started)
         jobs.cancel(job_id)
-        await eventually(lambda: bench.stopped == [job_id], 3)
+        await eventually(lambda: bench.stopped == [job_id])
         await eventually(lambda: runner.readiness()["running"] == 0)
     assert jobs.events(job_id) == ["queued", "claimed", "started", "cancelled"]
 

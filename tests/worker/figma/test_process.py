@@ -54,7 +54,7 @@ def start(member: Person, jobs: Jobs, own_world: World, tmp_path: Path) -> Itera
 
 
 async def finished(jobs: Jobs, job_id: str) -> dict[str, Any]:
-    row = await jobs.until(job_id, "succeeded", "failed", seconds=120)
+    row = await jobs.until(job_id, "succeeded", "failed")
     assert row["status"] == "succeeded", row["error"]
     return row
 
@@ -194,7 +194,7 @@ async def test_a_killed_workers_job_goes_on_where_it_was(start: Start, jobs: Job
     def kept() -> int:
         return len((jobs.row(job_id)["checkpoint"] or {}).get("kept", ()))
 
-    await eventually(lambda: kept() >= 40, 120)
+    await eventually(lambda: kept() >= 40)
     first.kill()
     stored = kept()
     own_world.answers.clear()
