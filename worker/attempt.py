@@ -241,12 +241,10 @@ class Attempt:
                 return await self._store_and_tell(outcome, share_again=share_again)
             case RetryLater(error, after, files):
                 await self._keep_evidence(files)
-                log.warning("failed: %s", error.message, extra=lines.fields(code=error.code))
-                return await self._tell(reports.failure(error, after=after))
+                return await self._tell_failure("failed: %s", reports.failure(error, after=after))
             case GiveUp(error, files):
                 await self._keep_evidence(files)
-                log.warning("failed for good: %s", error.message, extra=lines.fields(code=error.code))
-                return await self._tell(reports.failure(error, give_up=True))
+                return await self._tell_failure("failed for good: %s", reports.failure(error, give_up=True))
             case Postpone(after, reason, checkpoint):
                 if checkpoint is not None:
                     await self._keep_checkpoint(checkpoint)
@@ -301,6 +299,12 @@ class Attempt:
             log.warning("files of a failed attempt are not kept: %s", error)
         except Exception:
             log.exception("files of a failed attempt are not kept: this is a bug")
+
+    async def _tell_failure(self, said: str, report: Report) -> str:
+        """The log has what the report says, and not what the handler said: that may be anything."""
+        error = report.error or {}
+        log.warning(said, error.get("message"), extra=lines.fields(code=error.get("code")))
+        return await self._tell(report)
 
     async def _tell(self, report: Report, *, share_again: bool = False) -> str:
         """How the attempt has ended. Raises LeaseLost; ArtifactGone where `share_again`."""

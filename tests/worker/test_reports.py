@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.worker.jobs import eventually
 from tests.worker.paper_project import Answer, Paper, attempt_at, attempt_with, claim_of, page, refusal
-from tests.worker.wild import names, values
+from tests.worker.wild import Rude, names, values
 from worker import reports
 from worker.attempt import Attempt
 from worker.handlers import Context, Done, Error, File, GiveUp, Job, Outcome, Postpone, RetryLater
@@ -274,6 +274,15 @@ async def test_a_handler_that_takes_too_long_is_stopped_and_told_of(stubborn: St
     paper = Paper()
     await asyncio.wait_for(attempt_with(paper, stubborn, job_seconds=0.05).run(), 60)
     assert [report["error"]["code"] for report in paper.ended] == ["job_timeout"]
+
+
+async def test_a_message_that_cannot_be_shown_breaks_no_line(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paper = Paper()
+    await attempt_at(paper, lambda _: GiveUp(Error("odd", Rude()))).run()  # type: ignore[arg-type]
+    assert "failed for good: [unreadable]" in caplog.text
+    assert "Logging error" not in capsys.readouterr().err
 
 
 async def test_a_handler_that_cancels_itself_pays_an_attempt() -> None:
