@@ -69,12 +69,13 @@ def test_of_two_who_add_the_last_one_at_once_one_is_refused(
 
 
 def test_ten_thousand_jobs_wait_for_one(workspace: Workspace) -> None:
-    parent = child = workspace.enqueue()
-    for count in range(3):
-        child = workspace.enqueue(depends_on=(parent,))
-        (row,) = workspace.server.rows("select place from public.job_dependencies where job_id = %s", child)
-        assert row["place"] == count + 1
-    workspace.server.run("update public.job_dependencies set place = 9999 where job_id = %s", child)
+    parent = workspace.enqueue()
+    children = [workspace.enqueue(depends_on=(parent,)) for _ in range(3)]
+    counted = workspace.server.rows(
+        "select job_id::text, place from public.job_dependencies where parent_id = %s order by place", parent
+    )
+    assert [(row["job_id"], row["place"]) for row in counted] == list(zip(children, (1, 2, 3), strict=True))
+    workspace.server.run("update public.job_dependencies set place = 9999 where job_id = %s", children[2])
     last = str(uuid.uuid4())
     workspace.enqueue(depends_on=(parent,), job_id=last)
     said = ("SJ103", "depends_on: 10000 jobs wait for this one already")

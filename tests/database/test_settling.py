@@ -41,8 +41,8 @@ def children_of(workspace: Workspace, parent: str, count: int = CHILDREN) -> Non
             workspace.id, count,
         )  # fmt: skip
         workspace.server.run(
-            "insert into public.job_dependencies (job_id, parent_id, workspace_id, on_parent_failure)"
-            " select id, %s, workspace_id, case when random() < 0.5 then 'cancel' else 'run' end"
+            "insert into public.job_dependencies (job_id, parent_id, workspace_id, place, on_parent_failure)"
+            " select id, %s, workspace_id, row_number() over (), case when random() < 0.5 then 'cancel' else 'run' end"
             " from public.jobs where workspace_id = %s and type = 'test.child'",
             parent, workspace.id,
         )  # fmt: skip
