@@ -34,6 +34,7 @@ from bench.browser_ways import (
 )
 from worker.browser.engine import Engine
 from worker.browser.launching import Launch
+from worker.computing.pool import Pool
 
 ROUND_SECONDS = 1.5
 ROUNDS = 9  # with new browsers each
@@ -123,12 +124,16 @@ async def beside_the_plain_loop(origin: str, cases: Sequence[str]) -> None:
     }
     pixels = {}
     for _ in range(ROUNDS):
-        async with Engine.running(Launch()) as engine, plain_context(Launch()) as context:
+        async with (
+            Pool.open(2) as computing,
+            Engine.running(Launch()) as engine,
+            plain_context(Launch()) as context,
+        ):
             for (name, slots), turns in rows.items():
                 payload, options, path = CASES[name]
                 printed = options.get("pdf")
                 kind = "browser.pdf" if printed else "browser.screenshot"
-                one = ours(engine, origin + path, payload, kind)
+                one = ours(engine, computing, origin + path, payload, kind)
                 other = plain(context, origin + path, options)
                 clean = plain_and_clean(context, origin + path, options)
                 if name not in pixels:
@@ -145,12 +150,16 @@ async def through_the_guard_and_past_it(origin: str) -> None:
         name: {"ours": Turns(), "past": Turns()} for name in ("viewport png", "viewport png, 30 requests")
     }
     for _ in range(ROUNDS):
-        async with Engine.running(Launch()) as engine, Unguarded.running(UnguardedLaunch()) as unguarded:
+        async with (
+            Pool.open(2) as computing,
+            Engine.running(Launch()) as engine,
+            Unguarded.running(UnguardedLaunch()) as unguarded,
+        ):
             for name, turns in rows.items():
                 payload, _, path = CASES[name]
                 ways = {
-                    "ours": ours(engine, origin + path, payload),
-                    "past": ours(unguarded, origin + path, payload),
+                    "ours": ours(engine, computing, origin + path, payload),
+                    "past": ours(unguarded, computing, origin + path, payload),
                 }
                 await take_turns(ways, PEER_SLOTS, turns, GUARD_ROUNDS)
     print(heads("guarded", "past it"))
@@ -164,10 +173,14 @@ async def beside_the_peers(origin: str) -> None:
     print(
         f"\n{'viewport png, beside':28}{'slots':>6}{'ours/s':>9}{'theirs':>9}{'ratio':>19}   pixels differ by"
     )
-    async with Engine.running(Launch()) as engine, plain_context(Launch()) as context:
+    async with (
+        Pool.open(2) as computing,
+        Engine.running(Launch()) as engine,
+        plain_context(Launch()) as context,
+    ):
         with peers(url) as programs:
             ways: dict[str, Way] = {
-                "ours": ours(engine, url, {}),
+                "ours": ours(engine, computing, url, {}),
                 "plain loop": plain(context, url, {}),
                 **programs,
             }

@@ -25,6 +25,7 @@ from worker.browser.kinds import handlers
 from worker.browser.launching import Launch
 from worker.browser.targets import Targets
 from worker.browser.visit import Visitor
+from worker.computing.pool import Pool
 from worker.handlers import Context, Done, File, Job
 
 PROGRAMS = Path(__file__).resolve().parent / "browser_clients"
@@ -94,10 +95,12 @@ class Program:
             self._popen.wait()
 
 
-def ours(engine: Engine, url: str, payload: Mapping[str, Any], kind: str = "browser.screenshot") -> Loop:
+def ours(
+    engine: Engine, computing: Pool, url: str, payload: Mapping[str, Any], kind: str = "browser.screenshot"
+) -> Loop:
     """The handler of a job, through the guard."""
     origin = "/".join(url.split("/")[:3])
-    handle = handlers(Visitor(engine, Egress(Targets(frozenset({origin}))), 30))[kind]
+    handle = handlers(Visitor(engine, Egress(Targets(frozenset({origin}))), 30, computing=computing))[kind]
 
     async def quiet(*_: object, **__: object) -> None: ...
 

@@ -22,6 +22,7 @@ from local.figma.documents import Document, Layer, many_icons, page, proven_case
 from local.figma.limits import Limits
 from local.figma.server import serving
 from local.figma.world import TOKEN, World
+from worker.computing.pool import Pool
 from worker.figma.client import Access
 from worker.figma.download import AT_ONCE, Downloads
 from worker.figma.jobs import Figma
@@ -83,7 +84,7 @@ async def _ours(world: World) -> int:
     limiter = Limiter(world.limits.per_minute)
     access = Access(world.api_url, TOKEN)
     with tempfile.TemporaryDirectory() as folder:
-        async with Figma.open(access, limiter, frozenset("*")) as figma:
+        async with Pool.open(2) as computing, Figma.open(access, limiter, frozenset("*"), computing) as figma:
             payload = {"file": KEY, "nodeIds": [f"10:{n}" for n in range(NODES)]}
             return len((await _export(figma, payload, Path(folder))).files)
 
@@ -123,7 +124,7 @@ async def _link() -> None:
         world = _world(FILES)
         world.link_bytes_per_second, world.large_bytes = LINK_BYTES_PER_SECOND, FILE_BYTES
         with serving(world), tempfile.TemporaryDirectory() as folder:
-            async with Downloads.open(world.api_url) as downloads:
+            async with Pool.open(2) as computing, Downloads.open(world.api_url, computing) as downloads:
                 few = asyncio.Semaphore(at_once)
 
                 async def one(

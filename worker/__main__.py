@@ -19,6 +19,7 @@ from worker.browser.engine import Engine, NoBrowser
 from worker.browser.launching import Launch
 from worker.browser.targets import Targets
 from worker.browser.visit import Visitor
+from worker.computing.pool import Pool
 from worker.errors import Refused, SignInRefused
 from worker.figma.client import Access
 from worker.figma.jobs import ANY_FILE, Figma
@@ -29,6 +30,9 @@ from worker.metrics import Metrics
 from worker.project import Project
 from worker.runner import Runner
 from worker.settings import Settings, SettingsError
+
+# What children have imported before they are asked: that takes longer than most computations.
+_COMPUTED = ("worker.browser.markdown", "worker.browser.measuring", "worker.figma.pictures")
 
 
 async def work(settings: Settings) -> None:
@@ -53,15 +57,27 @@ async def work(settings: Settings) -> None:
     received_bytes = settings.max_received_mb * 1024 * 1024
     limits = Limits(settings.max_requests, received_bytes, sent_bytes=received_bytes)
     egress = Egress(Targets(settings.allow_origins), limits, metrics.add)
-    async with Engine.running(
-        launch,
-        on_start=lambda: metrics.add("browser_starts_total"),
-        restart_jobs=settings.restart_jobs,
-        restart_bytes=settings.restart_mb * 1024 * 1024,
-    ) as engine:
-        visitor = Visitor(engine, egress, settings.nav_timeout_ms / 1000, settings.allow_insecure_tls)
+    async with (
+        Pool.open(
+            settings.max_jobs, settings.computing_mb * 1024 * 1024, _COMPUTED, metrics.add
+        ) as computing,
+        Engine.running(
+            launch,
+            on_start=lambda: metrics.add("browser_starts_total"),
+            restart_jobs=settings.restart_jobs,
+            restart_bytes=settings.restart_mb * 1024 * 1024,
+        ) as engine,
+    ):
+        metrics.read_from(computing.gauges)
+        visitor = Visitor(
+            engine,
+            egress,
+            settings.nav_timeout_ms / 1000,
+            settings.allow_insecure_tls,
+            computing=computing,
+        )
         handlers: dict[str, Handler] = kinds.handlers(visitor, settings.force_success)
-        async with _figma(settings) as figma, Project.open(settings) as project:
+        async with _figma(settings, computing) as figma, Project.open(settings) as project:
             handlers |= figma.handlers()
             shop = Workshop(
                 project,
@@ -74,19 +90,21 @@ async def work(settings: Settings) -> None:
             runner = Runner(settings, project, shop, metrics, lambda: engine.ready, browserless="figma.")
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, runner.drain)
-            async with serving(runner, settings.health_host, settings.health_port) as port:
+            async with serving(
+                runner, settings.health_host, settings.health_port, computing.readiness
+            ) as port:
                 logger.info("worker %s", VERSION, extra=log.fields(healthPort=port, pid=os.getpid()))
                 await runner.run()
 
 
-def _figma(settings: Settings) -> AbstractAsyncContextManager[Figma]:
+def _figma(settings: Settings, computing: Pool) -> AbstractAsyncContextManager[Figma]:
     if settings.figma_token and ANY_FILE in settings.figma_files:
         logging.getLogger("worker").warning(
             "FIGMA_ALLOWED_FILES is *: whoever may enqueue jobs reads every file that the token's owner sees"
         )
     access = Access(settings.figma_url, settings.figma_token, settings.figma_timeout_seconds)
     limiter = Limiter({1: settings.figma_tier1, 2: settings.figma_tier2, 3: settings.figma_tier3})
-    return Figma.open(access, limiter, settings.figma_files)
+    return Figma.open(access, limiter, settings.figma_files, computing)
 
 
 def main() -> int:

@@ -16,6 +16,9 @@ _REASONS = {
 _REQUEST_SECONDS = 5
 
 
+Details = Callable[[], Mapping[str, object]]
+
+
 class Subject(Protocol):
     """What the health port reports on."""
 
@@ -28,7 +31,7 @@ class Subject(Protocol):
     def metrics_text(self) -> str: ...
 
 
-def _answer(subject: Subject, method: str, path: str) -> tuple[int, str, str]:
+def _answer(subject: Subject, details: Details, method: str, path: str) -> tuple[int, str, str]:
     if path not in ("/healthz", "/readyz", "/metrics"):
         return (
             404,
@@ -46,18 +49,20 @@ def _answer(subject: Subject, method: str, path: str) -> tuple[int, str, str]:
     if path == "/healthz":
         alive = subject.alive()
         return (200 if alive else 503), "application/json", json.dumps({"ok": alive})
-    state = subject.readiness()
+    state = {**subject.readiness(), **details()}
     return (200 if state["ready"] else 503), "application/json", json.dumps(state)
 
 
-def _respond(subject: Subject) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+def _respond(
+    subject: Subject, details: Details
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
                 parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
                 if len(parts) == 3:
-                    status, kind, body = _answer(subject, parts[0], parts[1].split("?")[0])
+                    status, kind, body = _answer(subject, details, parts[0], parts[1].split("?")[0])
                 else:
                     status, kind, body = (
                         400,
@@ -83,9 +88,10 @@ def _respond(subject: Subject) -> Callable[[asyncio.StreamReader, asyncio.Stream
 
 
 @asynccontextmanager
-async def serving(subject: Subject, host: str, port: int) -> AsyncIterator[int]:
-    """Serves until the block ends; yields the port. Raises OSError when it is taken."""
-    server = await asyncio.start_server(_respond(subject), host, port, limit=16_384)
+async def serving(subject: Subject, host: str, port: int, details: Details = dict) -> AsyncIterator[int]:
+    """Serves until the block ends; yields the port. `details`: more that /readyz tells. Raises OSError when
+    the port is taken."""
+    server = await asyncio.start_server(_respond(subject, details), host, port, limit=16_384)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -259,6 +259,14 @@ class Settings:
     nav_timeout_ms: int = _setting(
         "BROWSER_NAV_TIMEOUT_MS", "Longest a page may load", _whole(100, 120_000), default="30000", unit="ms"
     )
+    computing_mb: int = _setting(
+        "COMPUTING_MAX_MB",
+        "Memory of a process that computes on what pages and Figma gave; there may be one for each job at"
+        " once",
+        _whole(256, 100_000),
+        default="1024",
+        unit="MB",
+    )
     force_success: bool = _setting(
         "BROWSER_FORCE_SUCCESS", "A last failure yields a 1×1 PNG marked fallback", _flag, default="false"
     )

@@ -17,7 +17,8 @@ from playwright.async_api import Page
 from tests.stack import Person
 from tests.worker import site as sites
 from tests.worker.jobs import Jobs
-from tests.worker.processes import children, started_since
+from tests.worker.pools import computing, set_pool
+from tests.worker.processes import children, command, started_since
 from tests.worker.running import Start, workers
 from worker.browser.egress.limits import Limits
 from worker.browser.egress.proxy import Egress
@@ -26,6 +27,7 @@ from worker.browser.kinds import handlers
 from worker.browser.launching import Launch
 from worker.browser.targets import Targets
 from worker.browser.visit import Visitor
+from worker.computing.pool import Pool
 from worker.handlers import Context, Done, File, GiveUp, Job, Outcome, RetryLater
 
 Pixel = tuple[int, ...]
@@ -109,7 +111,8 @@ class Camera:
         given = dict(payload)
         if str(given.get("url", "")).startswith("/"):
             given["url"] = self.site.url(given["url"])
-        handle = handlers(Visitor(self.engine, self._egress, nav, insecure), force)[kind]
+        visitor = Visitor(self.engine, self._egress, nav, insecure, computing=computing())
+        handle = handlers(visitor, force)[kind]
         return await handle(
             job(given, attempt, last, kind, checkpoint), Context(self._make_folder, self._note)
         )
@@ -169,12 +172,24 @@ def start(member: Person, jobs: Jobs, site: sites.Site, tmp_path: Path) -> Itera
         yield start
 
 
+@pytest.fixture(scope="session", autouse=True)
+async def _computing() -> AsyncIterator[None]:
+    before = children()
+    async with Pool.open(2) as pool:
+        set_pool(pool)
+        await pool.compute(abs, 1, seconds=60)  # its child is there before a test looks at what was started
+        yield
+    assert not started_since(before), "processes that compute are left"
+
+
 @pytest.fixture(scope="session")
 async def engine() -> AsyncIterator[Engine]:
     before = children()
     async with Engine.running(Launch()) as running:
         yield running
-    assert not started_since(before), "processes of the browser are left"
+    # Processes that compute come and go, and have a fixture of their own.
+    left = {pid for pid in started_since(before) if "worker.computing" not in command(pid)}
+    assert not left, "processes of the browser are left"
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
 """`browser.content`: what a page says after its scripts have run."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from tests.worker import computations
 from tests.worker.conftest import Camera, made
-from worker.handlers import Done, GiveUp
+from worker.browser import content
+from worker.handlers import Done, GiveUp, RetryLater
 
 PAGE = """<!doctype html><html lang=ko><head><title>A page</title>
 <meta name=description content="What it is about"><meta property="og:image" content="/cover.png">
@@ -125,3 +128,54 @@ async def test_a_click_hits_on_a_page_that_is_only_read(camera: Camera) -> None:
     )
     _, texts = await read(camera, {"html": button, "click": ["button"], "format": "text"})
     assert "hit" in texts["content.txt"]
+
+
+ENDLESS = "Object.defineProperty(Element.prototype, 'outerHTML', {get() { return '<a '.repeat(300000) }})"
+"""A page that says of itself what takes a parser hours: the parser looks for an end after each beginning."""
+
+
+async def test_markdown_of_a_long_list_is_made(camera: Camera) -> None:
+    js = "document.body.innerHTML = '<ol>' + '<li>x</li>'.repeat(15000) + '</ol>'"
+    payload = {"html": "x", "js": js, "format": "markdown", "timeoutMs": 120_000}
+    _, texts = await read(camera, payload)
+    assert texts["content.md"].endswith("\n15000. x\n")
+
+
+async def test_markdown_without_end_is_ended_and_others_go_on(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "_MARKDOWN_SECONDS", 2.0)
+    hostile = [
+        asyncio.create_task(
+            camera.outcome(
+                {"html": "x", "js": ENDLESS, "format": "markdown", "timeoutMs": 120_000},
+                kind="browser.content",
+            )
+        )
+        for _ in range(4)
+    ]
+    result, _ = await read(camera, {"url": "/article", "format": "markdown", "timeoutMs": 120_000})
+    assert "computeMs" in result["timings"]
+    assert await asyncio.to_thread(lambda: 7) == 7, "no thread is taken"
+    for outcome in await asyncio.gather(*hostile):
+        assert isinstance(outcome, GiveUp), outcome
+        assert outcome.error.code == "page_too_large"
+
+
+async def test_a_child_that_dies_costs_its_job_an_attempt(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "to_markdown", computations.die_of)
+    outcome = await camera.outcome({"html": "x", "format": "markdown"}, kind="browser.content")
+    assert isinstance(outcome, RetryLater), outcome
+    assert outcome.error.code == "computation_failed"
+    assert outcome.error.message.endswith(".")
+
+
+async def test_markdown_that_takes_all_memory_is_final(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "to_markdown", computations.take_all_memory)
+    outcome = await camera.outcome({"html": "x", "format": "markdown"}, kind="browser.content")
+    assert isinstance(outcome, GiveUp), outcome
+    assert outcome.error.code == "page_too_large"

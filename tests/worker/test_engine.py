@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.worker.conftest import job, made
 from tests.worker.jobs import eventually
+from tests.worker.pools import computing
 from tests.worker.processes import children, command, environment, started_since
 from worker.browser.egress.proxy import Egress
 from worker.browser.engine import Engine, NoBrowser
@@ -39,7 +40,8 @@ def left() -> Left:
 async def shoot(engine: Engine, **payload: Any) -> Outcome:
     async def progress(*_: object, **__: object) -> None: ...
 
-    handle = handlers(Visitor(engine, Egress(Targets()), 10))["browser.screenshot"]
+    visitor = Visitor(engine, Egress(Targets()), 10, computing=computing())
+    handle = handlers(visitor)["browser.screenshot"]
     return await handle(job({"html": HTML, **payload}), Context(Path, progress))
 
 

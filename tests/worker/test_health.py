@@ -28,11 +28,13 @@ class Subject:
 async def test_the_answers_follow_the_worker() -> None:
     subject = Subject()
     async with (
-        serving(subject, "127.0.0.1", 0) as port,
+        serving(subject, "127.0.0.1", 0, lambda: {"computing": {"running": 1}}) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
     ):
         assert (await http.get("/healthz")).json() == {"ok": True}
-        assert (await http.get("/readyz")).json() == {"ready": True, "queue": True}
+        assert (await http.get("/readyz")).json() == {
+            "ready": True, "queue": True, "computing": {"running": 1}
+        }  # fmt: skip
         subject.well = False
         assert [(await http.get(path)).status_code for path in ("/healthz", "/readyz")] == [503, 503]
         assert (await http.get("/")).status_code == 404

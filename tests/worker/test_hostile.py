@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.stack import Person
@@ -16,6 +17,7 @@ from tests.worker.jobs import Jobs, eventually
 from tests.worker.processes import children, command
 from tests.worker.running import Process, Start
 from tests.worker.site import Site
+from tests.worker.test_content import ENDLESS
 from worker.browser import memory
 from worker.browser.egress.door import Door
 from worker.browser.engine import Engine
@@ -123,6 +125,38 @@ async def test_thirty_hostile_pages_among_three_hundred(
     assert sum("browser started" in line["message"] for line in worker.lines()) >= 3, (
         "replaced as it grew old"
     )
+
+
+def get(url: str) -> httpx.Response:
+    return httpx.get(url, trust_env=False)
+
+
+async def test_pages_that_compute_without_end_disturb_nobody(start: Start, jobs: Jobs, site: Site) -> None:
+    """Threads would be held for hours, and with them names and all other content."""
+    worker = start(MAX_JOBS="4")
+    base = await worker.ready()
+    endless = {"html": "x", "js": ENDLESS, "format": "markdown", "timeoutMs": 120_000}
+    hostile = [jobs.ask("browser.content", endless) for _ in range(3)]
+    busy = {"running": 3, "waiting": 0, "children": 3}
+    await eventually(lambda: get(f"{base}/readyz").json()["computing"] == busy, 120)
+    assert get(f"{base}/readyz").json()["ready"]
+    computing = [pid for pid in children(worker.popen.pid) if "worker.computing" in command(pid)]
+    honest = [
+        jobs.ask(kind, {**addressed(payload, site), "timeoutMs": 120_000}) for kind, payload, _ in HONEST
+    ]
+    named = jobs.ask("browser.screenshot", {"url": "http://nowhere.invalid/"}, max_attempts=1)
+    os.kill(computing[0], signal.SIGKILL)  # costs its job an attempt and nothing else
+    for job_id in honest:
+        row = await jobs.until(job_id, "succeeded", "failed", seconds=240)
+        assert (row["status"], row["attempts"]) == ("succeeded", 1), row["error"]
+    assert (await jobs.until(named, "failed"))["error"]["code"] in ("dns_not_found", "dns_failed")
+    for job_id in hostile:
+        row = await jobs.until(job_id, "succeeded", "failed", seconds=400)
+        assert (row["status"], row["error"]["code"]) == ("failed", "page_too_large")
+    assert sorted(jobs.row(job_id)["attempts"] for job_id in hostile) == [1, 1, 2]
+    text = get(f"{base}/metrics").text
+    assert 'sidejob_worker_computations_total{outcome="too_slow"} 3' in text
+    assert 'sidejob_worker_computations_total{outcome="broken"} 1' in text
 
 
 async def test_a_browser_that_is_killed_costs_no_job(

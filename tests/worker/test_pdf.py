@@ -8,8 +8,8 @@ import pytest
 from pypdf import PdfReader
 
 from tests.worker.conftest import Camera, made
-from worker.browser.faults import Fault
-from worker.browser.pdf import measure
+from worker.browser.measuring import measure_pdf
+from worker.computing import Rejected
 from worker.handlers import Done, GiveUp
 
 MM = 72 / 25.4  # points
@@ -154,5 +154,5 @@ async def test_a_wrong_wish_is_refused_by_its_name(camera: Camera, paper: dict[s
 
 @pytest.mark.parametrize("data", [b"", b"%PDF-1.7", b"<html>", b"%PDF-1.4\n%%EOF"])
 def test_what_is_no_pdf_is_no_artifact(data: bytes) -> None:
-    with pytest.raises(Fault, match="capture_failed"):
-        measure(data)
+    with pytest.raises(Rejected, match="capture_failed"):
+        measure_pdf(data)

@@ -5,10 +5,11 @@ import signal
 import socket
 
 import httpx
+import pytest
 
 from tests.stack import Person
 from tests.worker.jobs import Jobs, eventually
-from tests.worker.processes import children
+from tests.worker.processes import children, command
 from tests.worker.running import Start
 from tests.worker.site import Site
 
@@ -130,11 +131,18 @@ async def test_a_project_that_does_not_answer_is_waited_for_until_a_signal_comes
         assert await worker.ended() == 0
 
 
+@pytest.mark.parametrize("computes", [True, False])
 async def test_a_signal_while_the_browser_starts_ends_the_worker_and_the_browser(
-    start: Start,
+    start: Start, computes: bool
 ) -> None:
+    """The process that computes comes first."""
     worker = start()
-    await eventually(lambda: children(worker.popen.pid))
+    await eventually(
+        lambda: [
+            pid for pid in children(worker.popen.pid) if computes or "worker.computing" not in command(pid)
+        ],
+        60,
+    )
     worker.popen.send_signal(signal.SIGTERM)
     assert await worker.ended() == 0
     assert "Traceback" not in worker.text()

@@ -61,7 +61,7 @@ async def take(visit: Visit, job: ScreenshotOptions, wished: PictureOptions, pat
         if wrong >= 0:
             raise invalid(f"mask.{wrong}", "is no CSS selector")
     data = await _shoot(visit, wished, area)
-    width, height = images.measure(data, wished.format)
+    width, height = await images.measured(data, wished.format)
     _check_result(visit, area.clip, width, height)
     return Picture(data, width, height, area.truncated)
 

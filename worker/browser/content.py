@@ -1,17 +1,16 @@
 """`browser.content`: what a page says, once its scripts have run."""
 
-import asyncio
 import json
 from typing import Any
 
-from bs4 import BeautifulSoup
-from markdownify import MarkdownConverter
 from pydantic import Field
 
 from worker.browser import scripts
 from worker.browser.asking import Answer, ask
 from worker.browser.budget import Budget
+from worker.browser.computing import compute
 from worker.browser.faults import Fault
+from worker.browser.markdown import to_markdown
 from worker.browser.options.content import ContentOptions, Part
 from worker.browser.settling import present
 from worker.browser.shown import storable
@@ -22,7 +21,7 @@ from worker.handlers import File
 _READ_SECONDS = 20.0
 _SELECTOR_SECONDS = 10.0
 _MOST_CHARACTERS = 20_000_000
-_MOST_MARKDOWN = 2_000_000  # characters of HTML: the conversion takes about a second for each million
+_MARKDOWN_SECONDS = 20.0  # on a processor
 _NAMES: dict[Part, tuple[str, str]] = {
     "html": ("content.html", "text/html; charset=utf-8"),
     "text": ("content.txt", "text/plain; charset=utf-8"),
@@ -52,18 +51,22 @@ async def _produce(visit: Visit, options: ContentOptions, budget: Budget) -> Pro
             found = await ask(root, scripts.READ, _Read, most)
         if found.too_large:
             raise Fault("page_too_large", f"The page has more than {_MOST_CHARACTERS} characters.")
-        files = [await _file(part, found, options) for part in options.parts]
+    files = [await _file(part, found, options, visit, budget) for part in options.parts]
     facts = {"metadata": _storable(found.metadata), "links": len(found.links)}
     return Product(facts, tuple(files))
 
 
-async def _file(part: Part, found: _Read, options: ContentOptions) -> File:
+async def _file(part: Part, found: _Read, options: ContentOptions, visit: Visit, budget: Budget) -> File:
+    content: bytes | None = None
+    text = ""
     if part == "html":
         text = found.html
     elif part == "text":
         text = found.text
     elif part == "markdown":
-        text = await asyncio.to_thread(_markdown, found.readable)
+        content = await compute(
+            visit.computing, budget, to_markdown, found.readable, seconds=_MARKDOWN_SECONDS
+        )
     else:
         said = found.links if part == "links" else found.metadata
         text = json.dumps(said, ensure_ascii=False, indent=1)
@@ -71,22 +74,7 @@ async def _file(part: Part, found: _Read, options: ContentOptions) -> File:
     name = usual if options.name is None else f"{options.name}.{usual.rpartition('.')[2]}"
     if options.name is not None and part in ("links", "metadata"):
         name = f"{options.name}.{usual}"
-    return File(name, mime, storable(text).encode())
-
-
-def _markdown(html: str) -> str:
-    if len(html) > _MOST_MARKDOWN:
-        raise Fault(
-            "page_too_large", f"The page is too long for Markdown: more than {_MOST_MARKDOWN} characters."
-        )
-    try:
-        soup = BeautifulSoup(html, "html.parser")
-        text = str(MarkdownConverter(heading_style="ATX", bullets="-").convert_soup(soup))
-    except RecursionError as error:
-        raise Fault("page_too_large", "The page is nested too deeply for Markdown.") from error
-    lines = [line.rstrip() for line in text.strip().splitlines()]
-    kept = [line for index, line in enumerate(lines) if line or (index and lines[index - 1])]
-    return "\n".join(kept) + "\n"
+    return File(name, mime, storable(text).encode() if content is None else content)
 
 
 def _storable(values: dict[str, Any]) -> dict[str, Any]:

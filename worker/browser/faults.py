@@ -36,6 +36,7 @@ VERDICTS: Mapping[str, Verdict] = {
     "page_too_large": Verdict.GIVE_UP,
     "traffic_limit": Verdict.GIVE_UP,
     "capture_failed": Verdict.RETRY_ONCE,
+    "computation_failed": Verdict.RETRY,
     "page_crashed": Verdict.RETRY,
     "browser_crashed": Verdict.RETRY,
     "browser_unavailable": Verdict.RETRY,

@@ -57,10 +57,13 @@ CONSENT_BOXES = (
 )
 
 
+_HEAD_CHARACTERS = 1024  # of an address: its host stands there, and a page may make it megabytes long
+
+
 def is_ad(url: str) -> bool:
-    """By its host, or one above it."""
+    """By its host, or one above it. All hosts of the list have two labels."""
     try:
-        labels = (urlsplit(url).hostname or "").split(".")
+        host = urlsplit(url[:_HEAD_CHARACTERS]).hostname or ""
     except ValueError:
         return False
-    return any(".".join(labels[start:]) in _AD_HOSTS for start in range(len(labels) - 1))
+    return ".".join(host.rsplit(".", 2)[-2:]) in _AD_HOSTS

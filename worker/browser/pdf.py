@@ -1,23 +1,22 @@
 """`browser.pdf`: a page on paper."""
 
 import base64
-import io
-from typing import Any
 
 from playwright.async_api import Error as PlaywrightError
-from pypdf import PdfReader
-from pypdf.errors import PyPdfError
 
 from worker.browser import scripts
 from worker.browser.asking import Box, ask
 from worker.browser.budget import Budget
+from worker.browser.computing import compute
 from worker.browser.faults import Fault
+from worker.browser.measuring import measure_pdf
 from worker.browser.options.pdf import Paper, PdfOptions, inches
 from worker.browser.visit import Visit
 from worker.browser.work import Kind, Product
 from worker.handlers import File
 
 _PRINT_SECONDS = 60.0
+_MEASURE_SECONDS = 20.0  # on a processor
 _HIGHEST_INCHES = 200.0  # of a single page: as options.pdf has it
 
 
@@ -26,7 +25,7 @@ async def _produce(visit: Visit, options: PdfOptions, budget: Budget) -> Product
         "capture", _PRINT_SECONDS, "page_hung", "The page does not let itself be printed."
     ):
         data = await _print(visit, options.pdf)
-        pages, width, height = measure(data)
+    pages, width, height = await compute(visit.computing, budget, measure_pdf, data, seconds=_MEASURE_SECONDS)
     facts = {"pages": pages, "pageWidthPt": width, "pageHeightPt": height}
     return Product(facts, (File(options.file_name, "application/pdf", data),))
 
@@ -106,22 +105,6 @@ _SIZES = {  # inches, upright but for the last
     "Tabloid": (11, 17),
     "Ledger": (17, 11),
 }
-
-
-def measure(data: bytes) -> tuple[int, float, float]:
-    """Pages, and the first one's size in points. Raises Fault `capture_failed` when it is no PDF."""
-    try:
-        # `reader.pages` would read each of them first.
-        tree: Any = PdfReader(io.BytesIO(data)).root_object["/Pages"]
-        left, bottom, right, top = map(float, _first(tree)["/MediaBox"])
-        return int(tree["/Count"]), round(right - left, 1), round(top - bottom, 1)
-    except (PyPdfError, ValueError, TypeError, LookupError, RecursionError) as error:
-        raise Fault("capture_failed", "The browser's PDF is empty or broken.", bytes=len(data)) from error
-
-
-def _first(tree: Any) -> Any:
-    """The first page of a tree of pages."""
-    return _first(tree["/Kids"][0].get_object()) if "/Kids" in tree else tree
 
 
 PDF = Kind("pdf", PdfOptions, _produce, lambda options: options.scroll, lambda _: True)

@@ -4,14 +4,12 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from worker.browser.addresses import IPAddress, is_public, literal, plain_host
 from worker.browser.faults import Fault
-
-Resolve = Callable[[str], Awaitable[list[IPAddress]]]
+from worker.browser.lookups import Lookups, Resolve
 
 _DNS_SECONDS = 5
 _NOT_PUBLIC = "The address is not public."
@@ -83,9 +81,20 @@ def _host(written: str, bracketed: bool) -> tuple[str, IPAddress | None]:
 class Targets:
     """The check: an allowed origin, exactly as written, or nothing but public addresses."""
 
-    def __init__(self, allow_origins: frozenset[str] = frozenset(), resolve: Resolve | None = None) -> None:
+    def __init__(
+        self,
+        allow_origins: frozenset[str] = frozenset(),
+        resolve: Resolve | None = None,
+        lookups: Lookups | None = None,
+    ) -> None:
         self._allowed = allow_origins
-        self._resolve = resolve or _resolve
+        self._given = resolve
+        self._lookups = lookups or Lookups()
+        self._resolve = resolve or self._lookups.share()
+
+    def of_one_job(self) -> "Targets":
+        """The same, with a share of its own of the names that are looked up at once."""
+        return Targets(self._allowed, self._given, self._lookups)
 
     async def check(self, url: str) -> Target:
         """Raises Fault: `invalid_url`, `blocked_scheme`, `blocked_address`, `dns_not_found`, `dns_failed`."""
@@ -134,8 +143,3 @@ def _is_local(host: str) -> bool:
 
 _LOOPBACK: tuple[IPAddress, ...] = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
 _NO_DATA = getattr(socket, "EAI_NODATA", socket.EAI_NONAME)
-
-
-async def _resolve(host: str) -> list[IPAddress]:
-    answers = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return [ipaddress.ip_address(answer[4][0]) for answer in answers]

@@ -22,6 +22,7 @@ from worker.browser.settling import SLACK_SECONDS, Settling
 from worker.browser.shown import shown_url, storable
 from worker.browser.trace import Trace
 from worker.browser.watch import Watch
+from worker.computing.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Visit:
     scale: float  # device pixels a CSS pixel
     mobile: bool
     view: dict[str, int]  # CSS pixels, as the job opened it
+    computing: Pool  # for what is to be computed of the page
     cut_short: bool = False  # the load was not waited for to its end
 
     async def result(self, action: str, url: str | None) -> dict[str, Any]:
@@ -67,11 +69,18 @@ class Visitor:
     """Makes visits. `nav_seconds`: the longest that a page may load."""
 
     def __init__(
-        self, engine: Engine, egress: Egress, nav_seconds: float, allow_insecure_tls: bool = False
+        self,
+        engine: Engine,
+        egress: Egress,
+        nav_seconds: float,
+        allow_insecure_tls: bool = False,
+        *,
+        computing: Pool,
     ) -> None:
         self.nav_seconds = nav_seconds
         self._engine = engine
         self._egress = egress
+        self._computing = computing
         self._allow_insecure_tls = allow_insecure_tls
 
     @asynccontextmanager
@@ -120,6 +129,7 @@ class Visitor:
                         chosen.get("device_scale_factor", 1),
                         chosen.get("is_mobile", False),
                         chosen["viewport"],
+                        self._computing,
                     )
                     with watch.loading():
                         await self._navigate(visit, options, budget)

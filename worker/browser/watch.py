@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import fnmatch
-import re
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -13,6 +11,7 @@ from playwright.async_api import Error as PlaywrightError
 from worker.browser import nuisances
 from worker.browser.egress.door import Door
 from worker.browser.faults import Fault
+from worker.browser.globs import Globs
 from worker.browser.options.page import PageOptions
 from worker.browser.shown import FirstFew, short, shown_url
 
@@ -32,7 +31,7 @@ class Watch:
         self._door = door
         self._options = options
         self._types = frozenset(options.block_resources)
-        self._globs = [re.compile(fnmatch.translate(glob)) for glob in options.block_urls]
+        self._globs = Globs(options.block_urls)
         self._page: Page | None = None
         self._console = FirstFew()
         self._failed = FirstFew()
@@ -140,7 +139,7 @@ class Watch:
         request = route.request
         unwanted = (
             request.resource_type in self._types
-            or any(glob.match(request.url) for glob in self._globs)
+            or self._globs.match(request.url)
             or (self._options.block_ads and nuisances.is_ad(request.url))
         )
         with contextlib.suppress(PlaywrightError):  # the page is gone, and the request with it

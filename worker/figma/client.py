@@ -5,11 +5,10 @@ Sources: developers.figma.com/docs/rest-api (endpoints) and figma/rest-api-spec.
 
 import asyncio
 import itertools
-import json
 import logging
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,15 @@ from urllib.parse import urlsplit
 import httpx
 
 from worker import VERSION
+from worker.computing import Rejected
+from worker.computing.pool import Pool
+from worker.figma import picks
 from worker.figma.answers import Passing, Refused, meaning, meaning_of_429, sentence
+from worker.figma.computing import compute
 from worker.figma.connections import no_cookies
 from worker.figma.faults import Fault, RateLimited, RenderTimeout, TooLarge
 from worker.figma.limiter import Limiter
+from worker.figma.picks import Pick, pick_entries, pick_fills, pick_head, pick_images, pick_published
 from worker.retry import delays
 
 log = logging.getLogger(__name__)
@@ -29,7 +33,8 @@ log = logging.getLogger(__name__)
 Params = Mapping[str, str | int | float | bool]
 
 MOST_JSON_BYTES = 512 * 1024 * 1024
-_IN_MEMORY_BYTES = 64 * 1024 * 1024  # what is parsed from memory; larger answers go to disk
+_IN_MEMORY_BYTES = 64 * 1024 * 1024  # larger answers go to disk
+_IN_PLACE_BYTES = 128 * 1024  # smaller answers are read here, in a few milliseconds; larger ones in a child
 _TRIES = 4
 _HANGS = 2  # requests without any answer, for one request
 _LONGEST_SECONDS = 600  # a whole answer, however slowly it comes
@@ -61,107 +66,106 @@ class Access:
 class Api:
     """Raises Fault's kinds and RateLimited, and nothing else."""
 
-    def __init__(self, access: Access, limiter: Limiter, http: httpx.AsyncClient) -> None:
+    def __init__(self, access: Access, limiter: Limiter, http: httpx.AsyncClient, computing: Pool) -> None:
         self.name = access.name
         self._access = access
         self._limiter = limiter
         self._http = http
+        self.computing = computing
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, access: Access, limiter: Limiter) -> AsyncIterator["Api"]:
+    async def open(cls, access: Access, limiter: Limiter, computing: Pool) -> AsyncIterator["Api"]:
         headers = {"X-Figma-Token": access.token, "User-Agent": f"sidejob-worker/{VERSION}"}
         timeout = httpx.Timeout(access.timeout_seconds, connect=10)
         cookies = no_cookies()  # one client serves all jobs
         async with httpx.AsyncClient(
             base_url=access.url, headers=headers, timeout=timeout, cookies=cookies
         ) as http:
-            yield cls(access, limiter, http)
-
-    async def meta(self, key: str) -> dict[str, Any]:
-        """Name and version of a file: the cheapest question. Some answers wrap it in `file`."""
-        answer = await self.json(3, f"/v1/files/{key}/meta", {})
-        inner = answer.get("file", answer)
-        return _object(inner)
+            yield cls(access, limiter, http, computing)
 
     async def version(self, key: str) -> str:
         """What tells the file's present state from others: its version's id, or the moment of its last
         change where no version is told, or nothing. It does not need the right to read metadata."""
         try:
-            head = await self.meta(key)
+            head = await self.json(3, f"/v1/files/{key}/meta", {}, pick_head)
         except Fault as fault:
             if fault.code != "figma_scope_missing" and not nobody_there(fault):
                 raise
             try:
-                head = await self.file(key, {"depth": 1})
+                head = await self.file(key, {"depth": 1}, pick_head)
             except Fault as another:
                 if not nobody_there(another):
                     raise
                 return ""
         return str(head.get("version") or head.get("last_touched_at") or head.get("lastModified") or "")
 
-    async def file(self, key: str, params: Params) -> dict[str, Any]:
-        return await self.json(1, f"/v1/files/{key}", params)
+    async def file(self, key: str, params: Params, pick: Pick, *arguments: Any) -> Any:
+        return await self.json(1, f"/v1/files/{key}", params, pick, *arguments)
 
-    async def nodes(self, key: str, ids: Sequence[str], params: Params) -> dict[str, Any]:
-        """Node documents by id, null for one that does not exist. Asks in parts where Figma wants it."""
+    async def nodes(
+        self, key: str, ids: Sequence[str], params: Params, pick: Pick, *arguments: Any
+    ) -> dict[str, Any]:
+        """What is picked of each node, by id; null for one that does not exist. Asks in parts where Figma
+        wants it."""
         if not ids:
             return {}
         if len(ids) > 1 and len(",".join(ids)) > 5000:
-            return await self._halves(key, ids, params)
+            return await self._halves(key, ids, params, pick, *arguments)
         try:
-            answer = await self.json(1, f"/v1/files/{key}/nodes", {**params, "ids": ",".join(ids)})
+            query = {**params, "ids": ",".join(ids)}
+            found: dict[str, Any] = await self.json(
+                1, f"/v1/files/{key}/nodes", query, pick_entries, pick, *arguments
+            )
+            return found
         except TooLarge:
             if len(ids) == 1:
                 raise
-            return await self._halves(key, ids, params)
-        return _object(answer.get("nodes"))
+            return await self._halves(key, ids, params, pick, *arguments)
 
-    async def _halves(self, key: str, ids: Sequence[str], params: Params) -> dict[str, Any]:
+    async def _halves(
+        self, key: str, ids: Sequence[str], params: Params, pick: Pick, *arguments: Any
+    ) -> dict[str, Any]:
         middle = len(ids) // 2
-        first = await self.nodes(key, ids[:middle], params)
-        return first | await self.nodes(key, ids[middle:], params)
+        first = await self.nodes(key, ids[:middle], params, pick, *arguments)
+        return first | await self.nodes(key, ids[middle:], params, pick, *arguments)
 
     async def images(self, key: str, ids: Sequence[str], params: Params) -> dict[str, str | None]:
         """Addresses of renders by id, null for a node that has nothing to show. Raises RenderTimeout."""
         query = {**params, "ids": ",".join(ids)}
-        answer = await self.json(1, f"/v1/images/{key}", query, renders=True)
-        if answer.get("err"):
+        answer = await self.json(1, f"/v1/images/{key}", query, pick_images, renders=True)
+        if "err" in answer:
             raise meaning(400, self._shown(answer["err"]), renders=True)
-        return _object(answer.get("images"))
+        images: dict[str, str | None] = answer["images"]
+        return images
 
     async def fills(self, key: str) -> dict[str, str | None]:
-        answer = await self.json(2, f"/v1/files/{key}/images", {})
-        return _object(_object(answer.get("meta")).get("images"))
+        found: dict[str, str | None] = await self.json(2, f"/v1/files/{key}/images", {}, pick_fills)
+        return found
 
-    async def comments(self, key: str, params: Params) -> list[dict[str, Any]]:
-        answer = await self.json(2, f"/v1/files/{key}/comments", params)
-        return [_object(comment) for comment in _list(answer.get("comments"))]
+    async def published(self, key: str, kind: str) -> list[dict[str, str]]:
+        """The library's `components`, `component_sets` or `styles`: node_id, name, description."""
+        found: list[dict[str, str]] = await self.json(3, f"/v1/files/{key}/{kind}", {}, pick_published, kind)
+        return found
 
-    async def variables(self, key: str) -> dict[str, Any]:
-        answer = await self.json(2, f"/v1/files/{key}/variables/local", {})
-        return _object(answer.get("meta"))
+    async def json(
+        self, tier: int, path: str, params: Params, pick: Pick, *arguments: Any, renders: bool = False
+    ) -> Any:
+        """What is picked of the answer's JSON object. `renders`: a 500 or a 504 may be one picture too
+        many."""
 
-    async def published(self, key: str, kind: str) -> list[dict[str, Any]]:
-        """The library's `components`, `component_sets` or `styles`."""
-        answer = await self.json(3, f"/v1/files/{key}/{kind}", {})
-        return [_object(item) for item in _list(_object(answer.get("meta")).get(kind))]
-
-    async def json(self, tier: int, path: str, params: Params, *, renders: bool = False) -> dict[str, Any]:
-        """The answer's JSON object. `renders`: a 500 or a 504 may be one picture too many."""
-
-        async def take(response: httpx.Response) -> dict[str, Any]:
+        async def take(response: httpx.Response) -> Any:
             body = await _limited(response, _IN_MEMORY_BYTES)
             try:
-                answer = await asyncio.to_thread(json.loads, body)
-            except (ValueError, RecursionError) as error:
-                raise Passing("answered what is no JSON") from error
-            if not isinstance(answer, dict):
-                raise Passing("answered JSON of another shape")
-            return answer
+                if len(body) <= _IN_PLACE_BYTES:
+                    return picks.read(body, pick, *arguments)
+                return await compute(self.computing, picks.read, body, pick, *arguments)
+            except Rejected as rejected:
+                if rejected.reason == "no_json":
+                    raise Passing(rejected.message) from rejected
+                raise Fault("figma_unavailable", rejected.message) from rejected
 
-        answer: dict[str, Any] = await self._persistently(tier, path, params, take, renders)
-        return answer
+        return await self._persistently(tier, path, params, take, renders)
 
     async def save(self, tier: int, path: str, params: Params, target: Path) -> None:
         """Streams the answer's body to a file."""
@@ -235,15 +239,6 @@ class Api:
         return plain.replace(self._access.token, "***") if self._access.token else plain
 
 
-@contextmanager
-def reading() -> Iterator[None]:
-    """Within it, what is not where Figma's documents have it is Figma's failure."""
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise Fault("figma_unavailable", "Figma answered JSON of another shape.") from error
-
-
 def nobody_there(fault: Fault) -> bool:
     """A 404 that is not in Figma's own words: this server does not know the request, rather than the file."""
     return fault.code == "figma_not_found" and "figma" not in fault.details
@@ -263,13 +258,3 @@ def _text(value: str | float | bool) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise Fault("figma_unavailable", "Figma answered JSON of another shape.")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -18,8 +18,12 @@ import httpx
 from worker import VERSION
 from worker.browser import faults as targeting
 from worker.browser.targets import Targets, parse
+from worker.computing import Rejected
+from worker.computing.pool import Pool
+from worker.figma.computing import PICTURE_SECONDS, compute
 from worker.figma.connections import HostTransport, no_cookies
-from worker.figma.pictures import BadPicture, Size, check, kind_of
+from worker.figma.faults import TooLarge
+from worker.figma.pictures import BadPicture, Size, look
 from worker.retry import delays
 
 log = logging.getLogger(__name__)
@@ -49,7 +53,8 @@ class Downloads:
     """Shared by all jobs of the process. `api_url`: addresses on its host are fetched too, whatever the port
     and whatever that host is. All others must be https and public."""
 
-    def __init__(self, http: httpx.AsyncClient, api_url: str, targets: Targets) -> None:
+    def __init__(self, http: httpx.AsyncClient, api_url: str, targets: Targets, computing: Pool) -> None:
+        self._computing = computing
         self._http = http
         self._api = urlsplit(api_url)
         self._targets = targets
@@ -57,7 +62,7 @@ class Downloads:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, api_url: str) -> AsyncIterator["Downloads"]:
+    async def open(cls, api_url: str, computing: Pool) -> AsyncIterator["Downloads"]:
         limits = httpx.Limits(max_connections=AT_ONCE * 2, max_keepalive_connections=AT_ONCE)
         timeout = httpx.Timeout(_STALL_SECONDS, connect=10)
         headers = {"User-Agent": f"sidejob-worker/{VERSION}"}
@@ -65,27 +70,38 @@ class Downloads:
         async with httpx.AsyncClient(
             transport=transport, timeout=timeout, headers=headers, cookies=no_cookies()
         ) as http:
-            yield cls(http, api_url, Targets())
+            yield cls(http, api_url, Targets(), computing)
 
     async def fetch(self, url: str, target: Path, kind: str | None = None) -> tuple[str, Size]:
         """Fetches and checks a file of this kind, or of whichever it turns out to be. Raises Expired,
-        DownloadFailed, OSError."""
+        DownloadFailed, Fault `computation_failed`, OSError."""
         hangs = 0
-        async with self._free:
-            for pause in itertools.chain(itertools.islice(delays(0.3, 3), _TRIES - 1), (None,)):
-                try:
-                    async with asyncio.timeout(_LONGEST_SECONDS):
-                        await self._stream(url, target)
-                    found = await asyncio.to_thread(kind_of, target) if kind is None else kind
-                    return found, await asyncio.to_thread(check, target, found)
-                except (httpx.HTTPError, TimeoutError, BadPicture) as error:
-                    reason = str(error) if isinstance(error, BadPicture) else type(error).__name__
-                    hangs += isinstance(error, httpx.ReadTimeout | TimeoutError)
-                    if pause is None or hangs == _HANGS:
-                        raise DownloadFailed(reason, isinstance(error, BadPicture)) from error
-                    log.info("a download failed (%s); again in %.1f s", reason, pause)
-                    await asyncio.sleep(pause)
+        for pause in itertools.chain(itertools.islice(delays(0.3, 3), _TRIES - 1), (None,)):
+            try:
+                async with self._free, asyncio.timeout(_LONGEST_SECONDS):
+                    await self._stream(url, target)
+                return await self._look(target, kind)
+            except (httpx.HTTPError, TimeoutError, BadPicture) as error:
+                reason = str(error) if isinstance(error, BadPicture) else type(error).__name__
+                hangs += isinstance(error, httpx.ReadTimeout | TimeoutError)
+                if pause is None or hangs == _HANGS:
+                    raise DownloadFailed(reason, isinstance(error, BadPicture)) from error
+                log.info("a download failed (%s); again in %.1f s", reason, pause)
+                await asyncio.sleep(pause)
         raise AssertionError("the last try ends the loop")
+
+    async def _look(self, target: Path, kind: str | None) -> tuple[str, Size]:
+        """Raises BadPicture, Fault `computation_failed`."""
+        try:
+            # Pictures of one job wait for one another, and not those of other jobs for them.
+            found, width, height = await compute(
+                self._computing, look, target, kind, seconds=PICTURE_SECONDS, share=target.parent
+            )
+        except Rejected as rejected:
+            raise BadPicture(rejected.message) from rejected
+        except TooLarge as error:
+            raise BadPicture("it takes too much time or memory to be looked at") from error
+        return found, Size(width, height)
 
     async def _stream(self, url: str, target: Path) -> None:
         from_api = True  # who gave the address: the API, or a host that it only led to

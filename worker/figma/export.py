@@ -6,18 +6,21 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from worker.computing import Rejected
 from worker.figma.client import Api
+from worker.figma.computing import PICTURE_SECONDS, compute
 from worker.figma.download import DownloadFailed, Downloads, Expired
-from worker.figma.faults import Fault, RateLimited
+from worker.figma.faults import Fault, RateLimited, TooLarge
 from worker.figma.gathering import end
 from worker.figma.naming import file_names
+from worker.figma.nodes import Node
 from worker.figma.options import ExportOptions
 from worker.figma.pictures import MIMES
 from worker.figma.references import is_version
 from worker.figma.rendering import Renderer
 from worker.figma.results import Kind, counts_of, digest, fitting, item_of, judged, remarks_of
 from worker.figma.sanitize import sanitize
-from worker.figma.selection import Node, Selection, choose
+from worker.figma.selection import Selection, choose
 from worker.figma.shelf import Kept, Shelf, node_of, render_key, source_of
 from worker.handlers import Context, Done, Earlier, File, Job
 
@@ -230,8 +233,15 @@ class _Export:
             except DownloadFailed as error:
                 log.warning("node %s: %s", node.id, error)
                 return "bad_image" if error.bad else "download_failed"
-            if kind[0] == "svg" and self._options.svg_sanitize and await asyncio.to_thread(sanitize, path):
-                remarks = (*remarks, "sanitized")
+            if kind[0] == "svg" and self._options.svg_sanitize:
+                try:
+                    removed = await compute(
+                        self._api.computing, sanitize, path, seconds=PICTURE_SECONDS, share=path.parent
+                    )
+                except (Rejected, TooLarge) as error:
+                    log.warning("node %s: %s", node.id, error)
+                    return "bad_image"
+                remarks = (*remarks, "sanitized") if removed else remarks
             key = render_key(node.id, kind)
             async with self._uploads:
                 file = File(self._names[key], MIMES[kind[0]], path, size.width, size.height)

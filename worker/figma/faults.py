@@ -26,6 +26,7 @@ VERDICTS: Mapping[str, Verdict] = {
     "figma_download_failed": Verdict.RETRY,
     "figma_quota_exhausted": Verdict.GIVE_UP,
     "figma_unavailable": Verdict.RETRY,
+    "computation_failed": Verdict.RETRY,
 }
 
 
@@ -55,8 +56,8 @@ class RenderTimeout(Fault):
 class TooLarge(Fault):
     """Figma refuses to answer so much at once: asking for parts may do."""
 
-    def __init__(self) -> None:
-        super().__init__("figma_too_large", "Figma refuses to answer so much at once.")
+    def __init__(self, message: str = "Figma refuses to answer so much at once.") -> None:
+        super().__init__("figma_too_large", message)
 
 
 class RateLimited(Exception):

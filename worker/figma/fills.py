@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from worker.figma.client import Api
@@ -11,6 +11,7 @@ from worker.figma.download import DownloadFailed, Downloads, Expired
 from worker.figma.faults import Fault
 from worker.figma.gathering import all_of
 from worker.figma.options import MOST_NODES, FillsOptions
+from worker.figma.picks import pick_references
 from worker.figma.pictures import MIMES
 from worker.figma.results import counts_of
 from worker.figma.shelf import Kept, Shelf
@@ -129,8 +130,9 @@ async def _wanted(options: FillsOptions, key: str, api: Api, urls: dict[str, Any
     wanted = list(options.image_refs)
     if options.in_node_ids:
         params = {"version": options.reference.version} if options.reference.version else {}
-        found = await api.nodes(key, list(dict.fromkeys(options.in_node_ids)), params)
-        wanted += _references(found)
+        ids = list(dict.fromkeys(options.in_node_ids))
+        found = await api.nodes(key, ids, params, pick_references)
+        wanted += [ref for refs in found.values() for ref in refs or ()]
     elif not wanted:
         wanted = list(urls)
     wanted = list(dict.fromkeys(wanted))
@@ -141,16 +143,3 @@ async def _wanted(options: FillsOptions, key: str, api: Api, urls: dict[str, Any
             field="payload.imageRefs",
         )
     return wanted
-
-
-def _references(value: Any) -> Iterator[str]:
-    """Every `imageRef` below, in fills and strokes alike; iterative, since files nest deeply."""
-    waiting = [value]
-    while waiting:
-        entry = waiting.pop()
-        if isinstance(entry, dict):
-            with contextlib.suppress(KeyError):
-                yield str(entry["imageRef"])
-            waiting.extend(reversed(list(entry.values())))
-        elif isinstance(entry, list):
-            waiting.extend(reversed(entry))

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from worker import storable
+from worker.computing.pool import Pool
 from worker.figma.client import Access, Api
 from worker.figma.comments import comments
 from worker.figma.download import Downloads
@@ -54,11 +55,13 @@ class Figma:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, access: Access, limiter: Limiter, allowed: frozenset[str]) -> AsyncIterator["Figma"]:
+    async def open(
+        cls, access: Access, limiter: Limiter, allowed: frozenset[str], computing: Pool
+    ) -> AsyncIterator["Figma"]:
         """`allowed`: keys of the files that jobs may ask for, or `*`."""
         async with contextlib.AsyncExitStack() as stack:
-            api = await stack.enter_async_context(Api.open(access, limiter))
-            downloads = await stack.enter_async_context(Downloads.open(access.url))
+            api = await stack.enter_async_context(Api.open(access, limiter, computing))
+            downloads = await stack.enter_async_context(Downloads.open(access.url, computing))
             yield cls(api, downloads, allowed, token=bool(access.token))
 
     def handlers(self) -> dict[str, Handler]:

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from worker.figma.selection import Node
+from worker.figma.nodes import Node
 
 _MOST_BYTES = 120
 _MOST_ID_CHARACTERS = 48

@@ -1,10 +1,6 @@
 """What a Figma job may ask for: strict models in camelCase. No field is accepted that does nothing."""
 
-import re
-from collections.abc import Sequence
 from datetime import datetime
-from fnmatch import translate
-from functools import lru_cache
 from string import Formatter
 from typing import Annotated, Any, Literal
 
@@ -169,14 +165,3 @@ class CommentsOptions(FigmaOptions):
 def instant(text: str) -> datetime:
     """A moment as Figma writes it, RFC 3339."""
     return datetime.fromisoformat(text)
-
-
-def matches(name: str, globs: Sequence[str]) -> bool:
-    """Whether one of the globs fits the whole name. `*` and `?` alone are special."""
-    return any(_pattern(glob).match(name) for glob in globs)
-
-
-@lru_cache(maxsize=1000)
-def _pattern(glob: str) -> re.Pattern[str]:
-    """By fnmatch, whose patterns never go back over a star: a hostile glob takes no longer than another."""
-    return re.compile(translate(glob.replace("[", "[[]")))

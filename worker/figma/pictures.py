@@ -13,6 +13,8 @@ from xml.parsers import expat
 
 from PIL import Image
 
+from worker.computing import Rejected
+
 MIMES: Mapping[str, str] = {
     "png": "image/png",
     "jpg": "image/jpeg",
@@ -32,12 +34,23 @@ _BROKEN = (
     EOFError,
     SyntaxError,
     ValueError,
-    Image.DecompressionBombError,
+    RecursionError,
+    OverflowError,
 )
 
 
-class BadPicture(Exception):
+# Pillow's own limit is lower than ours.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class BadPicture(Rejected):
     """The bytes are not the file that was asked for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("bad_picture", message)
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +61,15 @@ class Size:
     height: int | None
 
 
+def look(path: Path, kind: str | None) -> tuple[str, int | None, int | None]:
+    """Kind, width and height of a whole file, of that kind or of whichever it is. Raises BadPicture."""
+    found = kind_of(path) if kind is None else kind
+    size = check(path, found)
+    return found, size.width, size.height
+
+
 def check(path: Path, kind: str) -> Size:
-    """Raises BadPicture. Blocks: run it in a thread."""
+    """Raises BadPicture. Runs in a child: see worker.computing."""
     try:
         with path.open("rb") as file:
             return _CHECKS[kind](file)

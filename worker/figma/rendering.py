@@ -14,7 +14,7 @@ from typing import Any
 
 from worker.figma.client import Api, Params
 from worker.figma.faults import Fault, RenderTimeout, TooLarge
-from worker.figma.selection import Node
+from worker.figma.nodes import Node
 
 log = logging.getLogger(__name__)
 

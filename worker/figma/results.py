@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from worker.figma.nodes import Node
 from worker.figma.pictures import Size
-from worker.figma.selection import Node
 from worker.figma.shelf import Kept
 
 _DOWNSCALED_ABOVE = 32e6  # pixels: Figma makes larger pictures smaller, without a word (figma/rest-api-spec)

@@ -4,6 +4,7 @@ A signed URL shows the file in the project's own origin, and layer names and tex
 """
 
 import re
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,6 +12,7 @@ from worker.figma.pictures import BadPicture
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
+_MOST_FRAMES = 20_000  # of Python's stack; an element takes two
 _REMOVED = {
     "script",
     "foreignObject",
@@ -34,14 +36,19 @@ ElementTree.register_namespace("xlink", XLINK)
 
 
 def sanitize(path: Path) -> bool:
-    """Rewrites a checked SVG in place; returns whether anything was taken away. Blocks."""
+    """Rewrites a checked SVG in place; returns whether anything was taken away. Runs in a child: see
+    worker.computing."""
+    sys.setrecursionlimit(_MOST_FRAMES)
     tree = ElementTree.parse(path)  # noqa: S314  pictures.check has refused documents with entities
     root = tree.getroot()
     if root is None:
         raise BadPicture("it is no svg")
-    removed = _clean(root)
-    if removed:
-        tree.write(path, encoding="utf-8", xml_declaration=False)
+    try:
+        removed = _clean(root)
+        if removed:
+            tree.write(path, encoding="utf-8", xml_declaration=False)
+    except RecursionError as error:
+        raise BadPicture("it is nested too deeply") from error
     return removed > 0
 
 

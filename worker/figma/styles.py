@@ -1,46 +1,39 @@
 """Figma's styles as design tokens, for files whose variables the API does not give out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from worker.figma.client import Api, reading
-from worker.figma.faults import Fault
+from worker.figma.picks import word
 from worker.figma.variables import Token, TokenSet, colour, pixels
 
 
-async def style_tokens(api: Api, key: str, version: str | None) -> TokenSet:
-    """Colours, texts and shadows of the styles in the file and in its library. Raises Fault, RateLimited."""
-    params = {"version": version} if version else {}
-    file = await api.file(key, {**params, "depth": 1})
-    styles = {
-        str(node_id): (str(style.get("name", "")), str(style.get("description") or ""))
-        for node_id, style in (file.get("styles") or {}).items()
+def pick_styles(answer: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Names and descriptions of a file's styles, by node."""
+    return {
+        str(node_id): [word(style.get("name", "")), word(style.get("description") or "")]
+        for node_id, style in (answer.get("styles") or {}).items()
     }
-    try:
-        for style in await api.published(key, "styles"):
-            styles[str(style.get("node_id"))] = (
-                str(style.get("name", "")),
-                str(style.get("description") or ""),
-            )
-    except Fault as fault:
-        if fault.code not in ("figma_scope_missing", "figma_forbidden", "figma_not_found"):
-            raise
-    found = await api.nodes(key, list(styles), {**params, "depth": 1})
-    with reading():
-        return TokenSet("styles", "default", True, tuple(_tokens(styles, found)))
 
 
-def _tokens(styles: Mapping[str, tuple[str, str]], found: Mapping[str, Any]) -> Iterable[Token]:
+def pick_values(entry: Mapping[str, Any]) -> list[list[Any]]:
+    """Types and values of a style's node."""
+    return [[kind, value] for kind, value in _value(entry.get("document") or {})]
+
+
+def style_set(styles: Mapping[str, Sequence[str]], values: Mapping[str, Any]) -> TokenSet:
+    return TokenSet("styles", "default", True, tuple(_tokens(styles, values)))
+
+
+def _tokens(styles: Mapping[str, Sequence[str]], values: Mapping[str, Any]) -> Iterable[Token]:
     tokens: dict[tuple[str, ...], Token] = {}
     for node_id, (name, description) in styles.items():
-        document = (found.get(node_id) or {}).get("document") or {}
         path = tuple(part.strip().replace(".", "-") for part in name.split("/") if part.strip()) or (node_id,)
-        for kind, value in _value(document):
+        for kind, value in values.get(node_id) or ():
             tokens[path] = Token(path, kind, value, None, description, {"id": node_id})
     return tokens.values()
 
 
-def _value(node: dict[str, Any]) -> list[tuple[str, Any]]:
+def _value(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Type and value; nothing for what the format has no word for: grids, pictures, blurs."""
     if style := node.get("style"):
         family, size = style.get("fontFamily"), style.get("fontSize")

@@ -4,17 +4,16 @@ The format is that of the Design Tokens Community Group, 2025.10. Its types have
 those get `string` and `boolean`, as most tools read them.
 """
 
-import json
-from collections.abc import Iterator
 from typing import Any
 
-from worker.figma.client import Api, reading
-from worker.figma.css import stylesheet
+from worker.computing import Rejected
+from worker.figma.client import Api
+from worker.figma.computing import compute
 from worker.figma.download import Downloads
 from worker.figma.faults import Fault
-from worker.figma.options import TokensOptions, matches
-from worker.figma.styles import style_tokens
-from worker.figma.variables import TokenSet, token_sets
+from worker.figma.options import TokensOptions
+from worker.figma.styles import pick_styles, pick_values
+from worker.figma.writing import pick_variables, write_styles
 from worker.handlers import Context, Done, File, Job
 from worker.storable import utf8
 
@@ -26,47 +25,48 @@ async def tokens(
 ) -> Done:
     """Raises Fault, RateLimited. Variables are for full members of Enterprise plans alone: `auto` takes the
     styles of every other file."""
-    key, source, problems = options.reference.key, options.source, list[dict[str, str]]()
-    sets: list[TokenSet] = []
+    key, source, written = options.reference.key, options.source, dict[str, Any]()
+    modes, outputs = tuple(options.modes), tuple(options.outputs)
     if source != "styles":
         try:
-            variables = await api.variables(key)
-            with reading():
-                sets, problems = token_sets(variables)
+            path = f"/v1/files/{key}/variables/local"
+            written = await api.json(2, path, {}, pick_variables, modes, outputs)
             source = "variables"
         except Fault as fault:
             if source == "variables" or fault.code not in _NOT_FOR_THIS_PLAN:
                 raise _with_hint(fault) from fault
             source = "styles"
     if source == "styles":
-        sets = [await style_tokens(api, key, options.reference.version)]
-    if options.modes:
-        sets = [one for one in sets if matches(one.mode, options.modes)]
-    sets = [one for one in sets if one.tokens]
-    if not sets:
+        styles, values = await _styles(api, key, options.reference.version)
+        try:
+            written = await compute(api.computing, write_styles, styles, values, modes, outputs)
+        except Rejected as rejected:
+            raise Fault("figma_unavailable", rejected.message) from rejected
+    if not written["files"]:
         raise Fault("figma_nothing_exported", f"The file has no {source} to make tokens of.")
     result = {
         "action": "figma.tokens",
         "file": key,
         "from": source,
-        "counts": {"tokens": sum(len(one.tokens) for one in sets), "sets": len(sets)},
-        "problems": problems[:500],
+        "counts": written["counts"],
+        "problems": written["problems"],
     }
-    return Done(result, tuple(_files(options, sets)))
+    return Done(result, tuple(File(name, mime, utf8(text)) for name, mime, text in written["files"]))
 
 
-def _files(options: TokensOptions, sets: list[TokenSet]) -> Iterator[File]:
-    if "dtcg" in options.outputs:
-        taken: set[str] = set()
-        for one in sets:
-            name, number = one.file_name, 2
-            while name in taken:
-                name, number = f"{one.file_name}-{number}", number + 1
-            taken.add(name)
-            text = json.dumps(one.nested(), ensure_ascii=False, indent=2)
-            yield File(f"{name}.tokens.json", "application/json", utf8(text))
-    if "css" in options.outputs:
-        yield File("tokens.css", "text/css", utf8(stylesheet(sets)))
+async def _styles(
+    api: Api, key: str, version: str | None
+) -> tuple[dict[str, list[str]], dict[str, list[list[Any]]]]:
+    """Names and descriptions, and values, of the styles in the file and in its library, by node."""
+    params = {"version": version} if version else {}
+    styles: dict[str, list[str]] = await api.file(key, {**params, "depth": 1}, pick_styles)
+    try:
+        for style in await api.published(key, "styles"):
+            styles[style["node_id"]] = [style["name"], style["description"]]
+    except Fault as fault:
+        if fault.code not in ("figma_scope_missing", "figma_forbidden", "figma_not_found"):
+            raise
+    return styles, await api.nodes(key, list(styles), {**params, "depth": 1}, pick_values)
 
 
 def _with_hint(fault: Fault) -> Fault:

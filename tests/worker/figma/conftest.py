@@ -16,6 +16,7 @@ from PIL import Image
 from local.figma.documents import proven_case
 from local.figma.server import serving
 from local.figma.world import TOKEN, World
+from tests.worker.pools import computing
 from worker.figma.client import Access
 from worker.figma.jobs import Figma
 from worker.figma.limiter import Limiter
@@ -173,7 +174,7 @@ def open_figma(
 ) -> Any:
     access = Access(world.api_url, TOKEN if token is None else token, timeout_seconds, pause_seconds=0.01)
     limiter = Limiter(per_minute or world.limits.per_minute, world.limits.minute_seconds)
-    return Figma.open(access, limiter, allowed)
+    return Figma.open(access, limiter, allowed, computing())
 
 
 def again(studio: Studio, figma: Figma) -> Studio:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from local.figma.pictures import png
+from tests.worker.pools import computing
 from worker.browser.addresses import IPAddress
 from worker.browser.targets import Targets
 from worker.figma.download import DownloadFailed, Downloads, Expired
@@ -28,7 +29,7 @@ def downloads(answer: Answer, api: str = API, **names: str) -> Downloads:
         return [ipaddress.ip_address(names[host.replace(".", "_")])]
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-    return Downloads(http, api, Targets(resolve=resolve))
+    return Downloads(http, api, Targets(resolve=resolve), computing())
 
 
 @pytest.fixture

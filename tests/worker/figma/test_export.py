@@ -11,7 +11,7 @@ from local.figma import pictures
 from local.figma.documents import Document, Layer, many_icons, page
 from local.figma.world import World
 from tests.worker.figma.conftest import KEY, Studio
-from worker.figma.options import matches
+from worker.figma.globs import matches
 from worker.handlers import Done, GiveUp
 
 PROVEN = {"file": KEY, "nodeIds": ["1:8", "1:2", "1:4"]}

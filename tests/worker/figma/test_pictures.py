@@ -13,9 +13,9 @@ from PIL import Image
 
 from local.figma.pictures import chunk, draw, pdf, png
 from worker.figma.naming import file_names
+from worker.figma.nodes import Node
 from worker.figma.pictures import BadPicture, Size, check, kind_of
 from worker.figma.sanitize import sanitize
-from worker.figma.selection import Node
 
 
 def pillow(name: str, mode: str, **options: object) -> bytes:

@@ -16,6 +16,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from tests.worker.guard.servers import Inside, Site, inside, site
 from tests.worker.guard.vectors import WAYS
+from tests.worker.pools import computing
 from worker.browser.addresses import IPAddress
 from worker.browser.egress.proxy import Egress
 from worker.browser.engine import Engine
@@ -85,7 +86,7 @@ async def guarded(engine: Engine, place: Inside, pages: Site, name: str) -> tupl
         payload["url"] = f"{pages.origin}/way/{quote(name)}"
     payload |= {"delayMs": 500, "timeoutMs": 60_000}
     now = datetime.now(UTC)
-    handle = handlers(Visitor(engine, egress, 60))[way.kind]
+    handle = handlers(Visitor(engine, egress, 60, computing=computing()))[way.kind]
     outcome = await handle(Job("job", way.kind, payload, "w", 1, False, now, now), Context(Path, _quiet))
     return outcome, counted
 

@@ -26,7 +26,7 @@ class Egress:
 
     @asynccontextmanager
     async def door(self) -> AsyncIterator[Door]:
-        async with Door.opened(self._targets, self._limits) as door:
+        async with Door.opened(self._targets.of_one_job(), self._limits) as door:
             try:
                 yield door
             finally:

@@ -200,7 +200,8 @@ class PageOptions(Payload):
     block_urls: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(
         default=[], max_length=MOST
     )
-    """Requests that are not made, as globs in which * stands for slashes too."""
+    """Requests that are not made, as globs in which * stands for slashes too; the first 8,192 characters of
+    an address are compared."""
 
     block_ads: bool = False
     """Leave out a short list of hosts that serve advertisements."""
