@@ -49,6 +49,7 @@ async def work(settings: Settings) -> None:
         channel=settings.browser_channel,
         headless=settings.headless,
         sandbox=settings.browser_sandbox,
+        page_bytes=settings.page_mb * 1024 * 1024,
     )
     if settings.allow_origins:
         logger.warning(
@@ -66,6 +67,7 @@ async def work(settings: Settings) -> None:
             on_start=lambda: metrics.add("browser_starts_total"),
             restart_jobs=settings.restart_jobs,
             restart_bytes=settings.restart_mb * 1024 * 1024,
+            most_bytes=settings.browser_mb * 1024 * 1024,
         ) as engine,
     ):
         metrics.read_from(computing.gauges)

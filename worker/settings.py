@@ -287,6 +287,20 @@ class Settings:
         default="2048",
         unit="MB",
     )
+    page_mb: int = _setting(
+        "BROWSER_PAGE_MB",
+        "Memory beyond which a page is ended (Linux); 0: never",
+        _whole(0, 1_000_000),
+        default="2048",
+        unit="MB",
+    )
+    browser_mb: int = _setting(
+        "BROWSER_MAX_MEMORY_MB",
+        "Memory beyond which a browser is ended with all of its pages (Linux); 0: never",
+        _whole(0, 1_000_000),
+        default="8192",
+        unit="MB",
+    )
     max_requests: int = _setting(
         "BROWSER_MAX_REQUESTS",
         "Requests that one job may make",

@@ -159,11 +159,13 @@ async def test_pages_that_compute_without_end_disturb_nobody(start: Start, jobs:
     assert 'sidejob_worker_computations_total{outcome="broken"} 1' in text
 
 
+@pytest.mark.parametrize("whose", ["browser", "driver"])
 async def test_a_browser_that_is_killed_costs_no_job(
     start: Start,
     jobs: Jobs,
     site: Site,
     member: Person,  # noqa: ARG001
+    whose: str,
 ) -> None:
     worker = start(MAX_JOBS="2")
     await worker.ready()
@@ -175,12 +177,14 @@ async def test_a_browser_that_is_killed_costs_no_job(
         for pid in children(worker.popen.pid)
         if "--user-data-dir" in (line := command(pid)) and "--type=" not in line and "/bin/sh" not in line
     )
-    os.kill(browser, signal.SIGKILL)
+    (driver,) = (pid for pid in children(worker.popen.pid) if "run-driver" in command(pid))
+    os.kill(browser if whose == "browser" else driver, signal.SIGKILL)
     rows = [await jobs.until(job_id, "succeeded", "failed") for job_id in asked]
     assert {row["status"] for row in rows} == {"succeeded"}
     assert sorted(row["attempts"] for row in rows)[:1] == [1]
     assert max(row["attempts"] for row in rows) == 2
     assert max((row["checkpoint"] or {}).get("crashes", 0) for row in rows) == 1
+    assert all(row["attempts"] - row["released"] == 1 for row in rows), "being there cost nothing"
 
 
 async def test_a_proxy_that_breaks_in_the_middle_costs_an_attempt(

@@ -74,6 +74,25 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"url": URL, "blockResources": ["document"]}, "payload.blockResources.0"),
     ({"url": URL, "name": "a/b.png"}, "payload.name"),
     ({"url": URL, "name": ""}, "payload.name"),
+    ({"url": URL, "shots": [{"name": "a"}, {"name": "a"}]}, "payload.shots.1.name"),
+    ({"url": URL, "shots": [{"name": "a"}, {}, {"name": "a.png"}]}, "payload.shots.2.name"),
+    ({"url": URL, "shots": [{"name": "é"}, {"name": "e"}]}, "payload.shots.1.name"),
+    ({"url": URL, "shots": [{"name": "a?"}, {"name": "a#"}]}, "payload.shots.1.name"),
+    (
+        {"url": URL, "shots": [{"name": "a.jpg", "format": "jpeg"}, {"name": "a", "format": "jpeg"}]},
+        "payload.shots.1.name",
+    ),
+    ({"url": URL, "shots": [{}, {"name": "screenshot-1"}]}, "payload.shots.1.name"),
+    ({"url": URL, "shots": [{"name": "b" * 199 + "1"}, {"name": "b" * 199 + "2"}]}, "payload.shots.1.name"),
+    ({"url": URL, "userAgent": "a\r\nb: c"}, "payload.userAgent"),
+    ({"url": URL, "userAgent": "a\n"}, "payload.userAgent"),
+    ({"url": URL, "userAgent": "robot 🤖"}, "payload.userAgent"),
+    ({"url": URL, "userAgent": " "}, "payload.userAgent"),
+    ({"url": URL, "headers": {"a": "b\0"}}, "payload.headers.a"),
+    ({"url": URL, "headers": {"": "b"}}, "payload.headers."),
+    ({"url": URL, "httpAuth": {"username": "a\nb", "password": "c"}}, "payload.httpAuth.username"),
+    ({"url": URL, "httpAuth": {"username": "a:b", "password": "c"}}, "payload.httpAuth.username"),
+    ({"url": URL, "httpAuth": {"username": "a", "password": "c\0"}}, "payload.httpAuth.password"),
 ]
 
 
@@ -86,6 +105,11 @@ def test_a_wrong_payload_is_refused_by_the_name_of_its_field(payload: dict[str, 
     assert caught.value.code == "invalid_payload"
     assert caught.value.details == {"field": field}
     assert caught.value.message.startswith(f"{field}: ")
+
+
+def test_shots_whose_files_differ_may_have_one_name() -> None:
+    shots = [{"name": "a"}, {"name": "a", "format": "jpeg"}, {"name": "A"}]
+    assert len(read(ScreenshotOptions, {"url": URL, "shots": shots}, invalid).pictures) == 3
 
 
 def test_an_error_does_not_repeat_what_was_sent() -> None:

@@ -142,6 +142,23 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"width": "300in", "height": "3in"}, "payload.pdf.width"),
     ({"singlePage": True, "landscape": True}, "payload.pdf.singlePage"),
     ({"colour": 1}, "payload.pdf.colour"),
+    *(
+        ({f"{where}Template": template, "margin": {where_at: "2cm"}}, f"payload.pdf.{where}Template")
+        for where, where_at in (("header", "top"), ("footer", "bottom"))
+        for template in (
+            "<link rel=stylesheet href=https://example.com/a.css>",
+            "<LINK rel=modulepreload href='//example.com/a.js'>",
+            "<style>@import 'https://example.com/a.css';</style>",
+            "<style>@/**/im\\70ort 'https://example.com/a.css'; @\\69mport 'a.css'</style>",
+            "<svg><style>&#64;import url(https://example.com/a.css)</style></svg>",
+            "<style>@font-face { font-family: f; src: url( 'https://example.com/a.woff' ) }</style>",
+            "<p style='background: u\\72l(https://example.com/a.png)'>x</p>",
+            "<script src=https://example.com/a.js></script>",
+            "<img src=https://example.com/a.png>",
+            "<img srcset='a.png 1x'>",
+            "<svg><image href='https://example.com/a.png'/></svg>",
+        )
+    ),
 ]
 
 
@@ -156,3 +173,15 @@ async def test_a_wrong_wish_is_refused_by_its_name(camera: Camera, paper: dict[s
 def test_what_is_no_pdf_is_no_artifact(data: bytes) -> None:
     with pytest.raises(Rejected, match="capture_failed"):
         measure_pdf(data)
+
+
+async def test_a_template_may_bring_along_what_it_shows(camera: Camera) -> None:
+    pixel = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
+    template = (
+        f"<style>p {{ background: url('{pixel}'); font-size: 9px }}</style><p><img src='{pixel}'>see"
+        " <a href='https://example.com'>there</a><svg><use href='#a'/></svg></p><script>x()</script>"
+    )
+    paper = {"headerTemplate": template, "margin": {"top": "2cm"}}
+    result, reader = await printed(camera, {"html": "x", "pdf": paper})
+    assert result["pages"] == 1
+    assert "see there" in reader.pages[0].extract_text()

@@ -10,6 +10,7 @@ from worker.browser.asking import Answer, ask
 from worker.browser.budget import Budget
 from worker.browser.computing import compute
 from worker.browser.faults import Fault
+from worker.browser.markdown import MOST_CHARACTERS as MOST_MARKDOWN
 from worker.browser.markdown import to_markdown
 from worker.browser.options.content import ContentOptions, Part
 from worker.browser.settling import present
@@ -23,7 +24,8 @@ _SELECTOR_SECONDS = 10.0
 _MOST_CHARACTERS = 20_000_000
 _MARKDOWN_SECONDS = 20.0  # on a processor
 _NAMES: dict[Part, tuple[str, str]] = {
-    "html": ("content.html", "text/html; charset=utf-8"),
+    # No browser may run it: Storage serves it from the project's own origin.
+    "html": ("content.html", "text/plain; charset=utf-8"),
     "text": ("content.txt", "text/plain; charset=utf-8"),
     "markdown": ("content.md", "text/markdown; charset=utf-8"),
     "links": ("links.json", "application/json"),
@@ -42,7 +44,7 @@ class _Read(Answer):
 
 async def _produce(visit: Visit, options: ContentOptions, budget: Budget) -> Product:
     async with budget.stage("capture", _READ_SECONDS, "page_hung", "The page does not let itself be read."):
-        most = {"most": _MOST_CHARACTERS}
+        most = {"most": _MOST_CHARACTERS, "mostReadable": MOST_MARKDOWN, "parts": options.parts}
         if options.selector is None:
             found = await ask(visit.line, scripts.READ_ALL, _Read, most)
         else:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from playwright.async_api import Browser, BrowserContext
 
 from worker import VERSION
 from worker.browser import memory
-from worker.browser.faults import Fault
+from worker.browser.faults import Fault, of_driver
 from worker.browser.launching import Launch
 from worker.browser.running import Running
 from worker.retry import delays
@@ -24,6 +24,9 @@ _PROBE_PAGE_SECONDS = 60.0  # of a browser that has nothing to do: jobs show by 
 _START_SECONDS = 45.0
 _CONTEXT_SECONDS = 5.0
 _CLOSE_SECONDS = 5.0
+_WEIGH_SECONDS = 0.5
+# Failures that another page may have caused, if the browser as a whole did not answer meanwhile.
+_LATE = ("navigation_timeout", "wait_timeout", "page_hung", "browser_unavailable", "connection_timeout")
 _FAILED_PROBES = 2  # in a row, and the browser is replaced
 
 
@@ -36,8 +39,10 @@ class Engine:
     old one after its successor has started.
 
     `restart_jobs`: contexts after which a browser is old. `restart_bytes`: memory of all its processes after
-    which it is. 0: never.
+    which it is. `most_bytes`: memory beyond which it is ended with all of its pages. 0: never.
     """
+
+    _starting = asyncio.Lock()  # never two starts at once in one process: the driver reads the environment
 
     def __init__(
         self,
@@ -45,13 +50,15 @@ class Engine:
         on_start: Callable[[], None] = lambda: None,
         restart_jobs: int = 0,
         restart_bytes: int = 0,
+        most_bytes: int = 0,
     ) -> None:
         self._launch = launch
         self._on_start = on_start
         self._restart_jobs = restart_jobs
         self._restart_bytes = restart_bytes
+        self._most_bytes = most_bytes
+        self._running: set[Running] = set()  # all that live, also those for one job and the retired
         self._current: Running | None = None
-        self._starting = asyncio.Lock()  # never two starts at once
         self._successor: asyncio.Task[Running] | None = None
         self._lost = asyncio.Event()  # the browser needs replacing now, or soon
         self._closing: set[asyncio.Task[None]] = set()
@@ -64,9 +71,10 @@ class Engine:
         on_start: Callable[[], None] = lambda: None,
         restart_jobs: int = 0,
         restart_bytes: int = 0,
+        most_bytes: int = 0,
     ) -> AsyncIterator["Engine"]:
         """Raises NoBrowser when the first start fails; later ones are tried again for ever."""
-        engine = cls(launch, on_start, restart_jobs, restart_bytes)
+        engine = cls(launch, on_start, restart_jobs, restart_bytes, most_bytes)
         try:
             await engine._browser()
         except Fault as fault:
@@ -74,12 +82,13 @@ class Engine:
                 "no browser could be started. Set BROWSER_EXECUTABLE, or install chromium-headless-shell,"
                 f" chromium or `python -m playwright install --only-shell chromium` ({fault.__cause__})"
             ) from fault
-        watching = asyncio.create_task(engine._watch())
+        tasks = {asyncio.create_task(engine._watch()), asyncio.create_task(engine._weigh())}
         try:
             yield engine
         finally:
-            watching.cancel()
-            await asyncio.wait({watching})
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await engine.close()
 
     async def close(self) -> None:
@@ -88,7 +97,8 @@ class Engine:
             await asyncio.wait({self._successor})
         if self._current is not None:
             self._retire(self._current)
-        await asyncio.gather(*self._closing)
+        while self._closing:
+            await asyncio.wait(self._closing)
 
     @property
     def ready(self) -> bool:
@@ -126,12 +136,13 @@ class Engine:
     @asynccontextmanager
     async def context(self, *, alone: bool = False, **options: Any) -> AsyncIterator[BrowserContext]:
         """A fresh context, closed at the end of the block. One that does not close in time costs the browser.
-        `alone`: in a browser that no other job uses. Raises Fault `browser_unavailable`, and what playwright
-        raises."""
+        `alone`: in a browser that no other job uses. Raises Fault `browser_unavailable`, `browser_crashed`,
+        `memory_limit`, and what playwright raises."""
         running = await (self._start_alone() if alone else self._browser())
         running.retired = running.retired or alone
         running.contexts += 1
         running.served += 1
+        began = time.monotonic()
         life = asyncio.timeout(None)
         try:
             async with life:
@@ -140,18 +151,38 @@ class Engine:
                 making = asyncio.create_task(self._new_context(running, options))
                 try:
                     yield await asyncio.shield(making)
+                except Exception as error:
+                    if fault := await self._explain(running, error, began, alone=alone):
+                        raise fault from error
+                    raise
                 finally:
                     running.lives.discard(life)
                     await self._close(running, making)
         except TimeoutError as error:
             if life.expired():
-                raise Fault("browser_crashed", "The browser ended while it had the page open.") from error
+                raise _lost(running, alone=alone) from error
             raise
         finally:
             running.contexts -= 1
             self._close_if_unused(running)
             if self._restart_jobs and running.served >= self._restart_jobs and not running.retired:
                 self._lost.set()
+
+    async def _explain(
+        self, running: Running, error: Exception, began: float, *, alone: bool
+    ) -> Fault | None:
+        """The end or the silence of the whole browser, if a job's error comes from that. The news of a page's
+        end may come before that of the browser's."""
+        code = error.code if isinstance(error, Fault) else fault.code if (fault := of_driver(error)) else ""
+        if code in ("page_crashed", "page_closed"):
+            if running.lost or not await running.answers():
+                self._on_lost(running)
+                return _lost(running, alone=alone)
+            if code == "page_crashed" and running.was_page_ended():
+                return Fault("memory_limit", "The page took more memory than a page may.")
+        if code in _LATE and not alone and running.stalled_since(began):
+            return Fault("browser_stalled", "The browser did not answer for a while.")
+        return None
 
     async def _new_context(self, running: Running, options: Mapping[str, Any]) -> BrowserContext:
         try:
@@ -162,10 +193,10 @@ class Engine:
             raise Fault("browser_unavailable", "The browser does not answer.") from error
 
     async def _close(self, running: Running, making: asyncio.Task[BrowserContext]) -> None:
-        if not running.browser.is_connected():
+        if running.lost:
             making.cancel()
         await asyncio.wait({making})
-        if making.cancelled() or making.exception() or not running.browser.is_connected():
+        if making.cancelled() or making.exception() or running.lost:
             return
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
@@ -207,10 +238,10 @@ class Engine:
             self._keep(self._discard(starting))
             raise
 
-    @staticmethod
-    async def _discard(starting: asyncio.Task[Running]) -> None:
+    async def _discard(self, starting: asyncio.Task[Running]) -> None:
         with contextlib.suppress(Fault):
-            await (await starting).close()
+            (await starting).retired = True
+            self._close_if_unused(starting.result())
 
     async def _start(self) -> Running:
         try:
@@ -218,7 +249,8 @@ class Engine:
                 running = await Running.start(self._launch)
         except Exception as error:  # a driver that died raises a bare one
             raise Fault("browser_unavailable", "The browser could not be started.") from error
-        running.browser.on("disconnected", lambda _: self._on_lost(running))
+        self._running.add(running)
+        running.when_lost(lambda: self._on_lost(running))
         self._on_start()
         log.info(
             "browser started", extra={"fields": {"pid": running.pid, "version": running.browser.version}}
@@ -226,8 +258,10 @@ class Engine:
         return running
 
     def _on_lost(self, running: Running) -> None:
-        running.lose()
-        self._lost.set()
+        if running in self._running:
+            running.lose()
+            self._retire(running)
+            self._lost.set()
 
     def _retire(self, running: Running) -> None:
         """No new contexts for this browser; it ends with its last one."""
@@ -237,7 +271,8 @@ class Engine:
             self._close_if_unused(running)
 
     def _close_if_unused(self, running: Running) -> None:
-        if running.retired and running.contexts == 0:
+        if running.retired and running.contexts == 0 and running in self._running:
+            self._running.discard(running)
             self._keep(running.close())
 
     def _keep(self, closing: Coroutine[Any, Any, None]) -> None:
@@ -268,8 +303,7 @@ class Engine:
                             await self._replace()
                     continue
                 log.error("the browser does not answer its probes; replacing it")
-                current.lose()
-                self._retire(current)
+                self._on_lost(current)
             failed = 0
             try:
                 await self._browser()
@@ -278,6 +312,30 @@ class Engine:
                 log.exception("the browser does not start")
                 await asyncio.sleep(next(pauses))
                 self._lost.set()
+
+    async def _weigh(self) -> None:
+        """Ends a page that takes too much memory, and a browser that does."""
+        while True:
+            await asyncio.sleep(_WEIGH_SECONDS)
+            for running in [each for each in self._running if each.contexts and not each.lost]:
+                running.look()
+                try:
+                    weights = await asyncio.to_thread(memory.weigh, running.pid)
+                except Exception:
+                    log.exception("the browser's memory could not be read")
+                    continue
+                self._judge(running, weights)
+
+    def _judge(self, running: Running, weights: Sequence[memory.Weight]) -> None:
+        for weight in weights:
+            if weight.page and 0 < self._launch.page_bytes < weight.total:
+                log.warning("ended a page for its memory", extra={"fields": {"bytes": weight.total}})
+                running.end_page(weight)
+        used = sum(each.private for each in weights) + max((each.shared for each in weights), default=0)
+        if 0 < self._most_bytes < used and not running.lost:
+            log.warning("ended the browser for its memory", extra={"fields": {"bytes": used}})
+            running.too_heavy = True
+            self._on_lost(running)
 
     async def _old(self, running: Running) -> bool:
         if self._restart_jobs and running.served >= self._restart_jobs:
@@ -290,3 +348,9 @@ class Engine:
             log.warning("the browser takes too much memory; replacing it", extra={"fields": {"bytes": used}})
             return True
         return False
+
+
+def _lost(running: Running, *, alone: bool) -> Fault:
+    if running.too_heavy and alone:
+        return Fault("memory_limit", "The page took more memory than a browser may.")
+    return Fault("browser_crashed", "The browser ended while it had the page open.")

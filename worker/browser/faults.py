@@ -7,6 +7,7 @@ from typing import Any
 
 from playwright.async_api import Error as PlaywrightError
 
+from worker.browser.relay import TOO_LARGE
 from worker.handlers import Error, GiveUp, Job, Outcome, RetryLater, Verdict
 from worker.retry import retry_after
 
@@ -37,8 +38,11 @@ VERDICTS: Mapping[str, Verdict] = {
     "traffic_limit": Verdict.GIVE_UP,
     "capture_failed": Verdict.RETRY_ONCE,
     "computation_failed": Verdict.RETRY,
+    "memory_limit": Verdict.GIVE_UP,
     "page_crashed": Verdict.RETRY,
-    "browser_crashed": Verdict.RETRY,
+    "page_closed": Verdict.RETRY,
+    "browser_crashed": Verdict.RETRY,  # of a job that was alone in it; others are handed back
+    "browser_stalled": Verdict.RETRY,
     "browser_unavailable": Verdict.RETRY,
 }
 
@@ -113,15 +117,16 @@ def invalid(path: str, reason: str) -> Fault:
 
 
 def of_driver(error: Exception) -> Fault | None:
-    """What an error of the driver means; None for one that is not the driver's. Its own text may hold
-    anything of the page: it goes to the log only."""
+    """Says what an error of the driver means for the page; None for one that is not the driver's. Whether the
+    whole browser has ended is for the engine to say. The error's own text may hold anything of the page: it
+    goes to the log only."""
     if type(error) is Exception and "Connection closed" in str(error):
-        return Fault(
-            "browser_crashed", "The browser's driver ended."
-        )  # raised bare: playwright's transport.py
+        return Fault("page_closed", "The page was closed.")  # raised bare: playwright's transport.py
     if not isinstance(error, PlaywrightError):
         return None
     text = error.message
+    if TOO_LARGE in text:
+        return Fault("page_too_large", "The page has more to say than can be read.")
     if "Page crashed" in text or "Target crashed" in text:
         return Fault("page_crashed", "The page's process crashed.")
     if net := re.search(r"net::ERR_([A-Z0-9_]+)", text):
@@ -138,7 +143,7 @@ def of_driver(error: Exception) -> Fault | None:
     if "Execution context was destroyed" in text or "Inspected target navigated" in text:
         return Fault("page_hung", "The page kept navigating and never came to rest.")
     if "closed" in text.lower() or "disconnected" in text.lower():
-        return Fault("browser_crashed", "The browser ended while it had the page open.")
+        return Fault("page_closed", "The page was closed.")
     return Fault("capture_failed", "The browser could not do it.")
 
 

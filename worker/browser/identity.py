@@ -41,8 +41,6 @@ async def of(options: PageOptions, target: Target | None, engine: Engine) -> dic
         chosen["http_credentials"] = {**options.http_auth.model_dump(), "origin": target.web_origin}
     if options.geolocation is not None:
         chosen |= {"geolocation": options.geolocation.model_dump(), "permissions": ["geolocation"]}
-    if options.storage_state is not None:
-        chosen["storage_state"] = options.storage_state.model_dump(by_alias=True)
     return chosen | {
         "color_scheme": options.color_scheme,
         "reduced_motion": options.reduced_motion,
@@ -55,7 +53,16 @@ async def of(options: PageOptions, target: Target | None, engine: Engine) -> dic
 
 
 async def add_cookies(context: BrowserContext, options: PageOptions) -> None:
-    """Raises Fault `invalid_payload`."""
+    """Also what a storage state has. Raises Fault `invalid_payload`."""
+    if options.storage_state is not None:
+        # Not as an option of the context: that would have to come in the time that a browser has for one.
+        try:
+            state: Any = options.storage_state.model_dump(by_alias=True)
+            await context.set_storage_state(state)
+        except PlaywrightError as error:
+            raise invalid(
+                "storageState", "the browser does not take one of its cookies or origins"
+            ) from error
     if not options.cookies:
         return
     try:

@@ -10,6 +10,7 @@ from playwright.async_api import Browser, Playwright
 from playwright.async_api import Error as PlaywrightError
 
 from worker.browser.egress.proxy import NOWHERE
+from worker.browser.home import Home
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ _ROOM_BYTES = 2 * 1024**3  # twice the largest picture
 # All that Chromium may know of the worker's environment: the rest holds the worker's password.
 _ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY",
                 "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "FONTCONFIG_PATH")  # fmt: skip
+# Each process may have so much more writable memory, used or not, than a page may use: a wall behind the
+# worker's own look, which comes every half second. An empty page has 1 GiB of it.
+_WRITABLE = 4 * 1024**3
+_FOUND: dict[tuple[str, bool], str] = {}  # Playwright's own programs, by channel and headless
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Launch:
     channel: str = ""
     headless: bool = True
     sandbox: str = "auto"  # auto: on unless root, off where the system forbids it; on; off
+    page_bytes: int = 0  # memory that one page's process may take; 0: any
 
     def program(self) -> str | None:
         """The program to start; None: Playwright knows (its channel, or its own download)."""
@@ -62,19 +68,41 @@ class Launch:
                 return path
         return None
 
-    async def start(self, playwright: Playwright) -> Browser:
+    async def start(self, playwright: Playwright, home: Home) -> Browser:
         """Raises playwright's Error when no browser comes up."""
         sandboxed = self.sandbox == "on" or (self.sandbox == "auto" and os.geteuid() != 0)
         try:
-            return await playwright.chromium.launch(**self._options(sandboxed))
+            return await self._start(playwright, home, sandboxed)
         except PlaywrightError:
             if not (sandboxed and self.sandbox == "auto"):
                 raise
-        browser = await playwright.chromium.launch(**self._options(False))
+        browser = await self._start(playwright, home, False)
         log.warning(
             "the browser starts only without its sandbox here; BROWSER_SANDBOX=on makes that an error"
         )
         return browser
+
+    async def _start(self, playwright: Playwright, home: Home, sandboxed: bool) -> Browser:
+        options = self._options(sandboxed)
+        program = options["executable_path"] or _FOUND.get((self.channel, self.headless))
+        if program is None:
+            # Only Playwright knows which program that is; once it runs, the system knows too.
+            browser = await playwright.chromium.launch(**options)
+            program = await _program_of(browser)
+            if program is None:
+                log.warning(
+                    "the browser runs without a limit on its messages; BROWSER_EXECUTABLE would give it one"
+                )
+                return browser
+            _FOUND[self.channel, self.headless] = program
+            await browser.close()
+        most = self.page_bytes and self.page_bytes + _WRITABLE
+        through = {
+            "executable_path": home.program(),
+            "channel": None,
+            "env": {**options["env"], **home.environment(program, most)},
+        }
+        return await playwright.chromium.launch(**{**options, **through})
 
     def _options(self, sandboxed: bool) -> dict[str, Any]:
         program = self.program()
@@ -93,6 +121,17 @@ class Launch:
             "handle_sigterm": False,
             "handle_sighup": False,
         }
+
+
+async def _program_of(browser: Browser) -> str | None:
+    """The path of a running browser's program; None where the system does not say it."""
+    probe = await browser.new_browser_cdp_session()
+    processes = (await probe.send("SystemInfo.getProcessInfo"))["processInfo"]
+    pid = next(process["id"] for process in processes if process["type"] == "browser")
+    try:
+        return os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115  it reads no disk
+    except OSError:
+        return None
 
 
 def _roomy() -> bool:

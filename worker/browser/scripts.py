@@ -1,5 +1,65 @@
 """What runs inside the page: function expressions, each called with one argument."""
 
+from worker.browser.relay import LEFT_OUT
+
+MAX_MESSAGE = 100_000  # characters of one message to the console, or of one error
+MAX_MESSAGES = 2000  # to the console, errors of scripts among them
+
+# Runs before a page's own scripts, in each of its frames. A message of many MB holds up the browser, the
+# driver and with them every other page: so it is left out here, and a short one says so. A page that gets
+# around this (in a worker, or with `document.open`, which removes listeners) meets the relay.
+QUIET = (
+    """(() => {
+  const most = <MOST>, mostMessages = <MESSAGES>, {console, Error, Proxy, Reflect, String} = globalThis;
+  const sourceOf = Function.prototype.toString, apply = Reflect.apply;
+  const lengthOf = value => {
+    try {
+      if (typeof value === 'string') return value.length;
+      if (typeof value === 'function') return apply(sourceOf, value, []).length;
+      if (typeof value === 'symbol') return (value.description || '').length;
+      if (value instanceof Error) return String(value.stack).length + String(value.message).length;
+    } catch { /* it is for the page to say what its values are */ }
+    return 0;
+  };
+  const native = console.error.bind(console);
+  const leaveOut = (kind, length) => native(`<LEFT_OUT> ${kind} ${length}`);
+  let messages = 0;
+  for (const name of Object.keys(console)) {
+    const method = console[name];
+    if (typeof method !== 'function') continue;
+    console[name] = new Proxy(method, {apply(target, self, values) {
+      if (++messages > mostMessages) return undefined;
+      let length = 0;
+      for (let index = 0; index < values.length; index++) length += lengthOf(values[index]);
+      return length > most ? leaveOut(name, length) : apply(target, self, values);
+    }});
+  }
+  const watch = (event, value) => addEventListener(event, problem => {
+    const length = Math.max(lengthOf(problem.message), lengthOf(problem[value]));
+    if (length <= most && ++messages <= mostMessages) return;
+    problem.preventDefault();  // so that the browser does not report it
+    if (length > most) leaveOut('exception', length);
+  }, true);
+  watch('error', 'error');
+  watch('unhandledrejection', 'reason');
+})()""".replace("<MOST>", str(MAX_MESSAGE))
+    .replace("<MESSAGES>", str(MAX_MESSAGES + 100))
+    .replace("<LEFT_OUT>", LEFT_OUT)
+)
+
+# The job's own script. Nothing that it returns is wanted, and of what it throws no more than a sentence.
+RUN = """async () => {
+  try {
+    await (async () => {
+<SCRIPT>
+    })();
+  } catch (error) {
+    let reason = 'it threw something that is no text';
+    try { reason = `${error}`.slice(0, 500); } catch { /* that it stays, then */ }
+    throw reason;
+  }
+}"""
+
 # An adopted style sheet is not subject to the page's Content-Security-Policy, as a <style> element would be.
 ADD_STYLE = """css => {
   const sheet = new CSSStyleSheet();
@@ -58,7 +118,7 @@ SETTLE = """async ({fonts, images, everywhere, freeze, ms, scripted}) => {
     else document.addEventListener('focusin', hide, {once: true});  // `autofocus` takes effect in a frame
   });
   const entry = await attempt('', async () => performance.getEntriesByType('navigation')[0]);
-  const title = typeof document.title === 'string' ? document.title : '';
+  const title = typeof document.title === 'string' ? document.title.slice(0, 2000) : '';
   return {late, title, timings: entry && entry.responseStart > 0 ? {
     responseStart: Math.round(entry.responseStart),
     domContentLoaded: Math.round(entry.domContentLoadedEventEnd),
@@ -138,35 +198,54 @@ MASK = """selectors => {
   return -1;
 }"""
 
-# What an element, or the whole document, says. `readable` is for Markdown: without what is not read.
-READ = """(root, {most}) => {
-  const whole = root === document.documentElement;
-  const doctype = whole && document.doctype ? new XMLSerializer().serializeToString(document.doctype) : '';
-  const html = doctype + root.outerHTML;
-  if (html.length > most) return {tooLarge: true};
-  const copy = (whole ? document.body || root : root).cloneNode(true);
-  const unread = 'script, style, noscript, template, svg, canvas, iframe, object, head, link, meta';
-  for (const element of copy.querySelectorAll(unread)) element.remove();
-  const absolute = value => { try { return new URL(value, document.baseURI).href; } catch { return value; } };
-  for (const link of copy.querySelectorAll('a[href]')) {
-    link.setAttribute('href', absolute(link.getAttribute('href')));
+# What an element, or the whole document, says: HTML, text and what is for Markdown (`readable`: without what
+# is not read) only where they are among `parts`. More than `most` characters are answered with `tooLarge`;
+# `readable` has one more than `mostReadable` then.
+READ = """(root, {most, mostReadable, parts}) => {
+  const whole = root === document.documentElement, answer = {};
+  if (parts.includes('html')) {
+    const type = whole && document.doctype ? new XMLSerializer().serializeToString(document.doctype) : '';
+    answer.html = type + root.outerHTML;
+    if (answer.html.length > most) return {tooLarge: true};
   }
-  for (const image of copy.querySelectorAll('img[src]')) {
-    const source = absolute(image.getAttribute('src'));
-    if (source.startsWith('data:')) image.removeAttribute('src'); else image.setAttribute('src', source);
+  if (parts.includes('text')) {
+    answer.text = root.innerText || root.textContent || '';
+    if (answer.text.length > most) return {tooLarge: true};
+  }
+  const absolute = value => {
+    try { value = new URL(value, document.baseURI).href; } catch { /* as it is, then */ }
+    return value.slice(0, 8192);
+  };
+  if (parts.includes('markdown')) {
+    const copy = (whole ? document.body || root : root).cloneNode(true);
+    const unread = 'script, style, noscript, template, svg, canvas, iframe, object, head, link, meta';
+    for (const element of copy.querySelectorAll(unread)) element.remove();
+    for (const link of copy.querySelectorAll('a[href]')) {
+      link.setAttribute('href', absolute(link.getAttribute('href')));
+    }
+    for (const image of copy.querySelectorAll('img[src]')) {
+      const source = absolute(image.getAttribute('src'));
+      if (source.startsWith('data:')) image.removeAttribute('src'); else image.setAttribute('src', source);
+    }
+    answer.readable = copy.outerHTML.slice(0, mostReadable + 1);
   }
   const seen = new Set(), links = [];
+  let left = most / 4;
   for (const link of root.querySelectorAll('a[href], area[href]')) {
     const url = absolute(link.getAttribute('href'));
-    if (seen.has(url) || links.length >= 10000) continue;
+    if (seen.has(url)) continue;
+    const text = (link.innerText || link.getAttribute('alt') || '').trim().slice(0, 500);
+    const rel = (link.getAttribute('rel') || '').slice(0, 500);
+    left -= url.length + text.length + rel.length;
+    if (links.length >= 10000 || left < 0) break;
     seen.add(url);
-    links.push({url, text: (link.innerText || link.getAttribute('alt') || '').trim().slice(0, 500),
-                rel: link.getAttribute('rel') || ''});
+    links.push({url, text, rel});
   }
+  const short = value => (typeof value === 'string' ? value.trim().slice(0, 10000) : '') || null;
   const named = (...names) => {
     for (const name of names) {
       const wished = `meta[name="${name}" i], meta[property="${name}" i]`;
-      const found = document.querySelector(wished)?.content?.trim();
+      const found = short(document.querySelector(wished)?.content);
       if (found) return found;
     }
     return null;
@@ -177,14 +256,15 @@ READ = """(root, {most}) => {
   };
   const image = named('og:image', 'twitter:image');
   const metadata = {
-    title: document.title || null, description: named('description', 'og:description', 'twitter:description'),
-    language: document.documentElement.lang || named('language'), author: named('author', 'article:author'),
+    title: short(document.title), description: named('description', 'og:description', 'twitter:description'),
+    language: short(document.documentElement.lang) || named('language'),
+    author: named('author', 'article:author'),
     siteName: named('og:site_name', 'application-name'), type: named('og:type'),
     published: named('article:published_time', 'date'), keywords: named('keywords'), robots: named('robots'),
     image: image && absolute(image), canonical: linked('canonical'), icon: linked('icon'),
-    charset: document.characterSet,
+    charset: short(document.characterSet),
   };
-  return {html, text: root.innerText || root.textContent || '', readable: copy.outerHTML, links, metadata};
+  return {...answer, links, metadata};
 }"""
 
 READ_ALL = f"options => ({READ})(document.documentElement, options)"

@@ -22,6 +22,8 @@ _CALM_MS = 3000  # for fonts, and for pictures; then the page is taken as it is
 _SCROLL_SECONDS = 10.0
 _SCROLL_STEPS = 50
 _SCROLL_PAUSE_SECONDS = 0.05  # lets an observer fire and its picture be asked for
+# The driver's errors that say nothing of a job's script: what it throws may hold the single words.
+_OF_THE_PAGE = ("has been closed", "Target closed", "Page crashed", "Target crashed", "was destroyed")
 _FRAME_SECONDS = 1.0  # for what is done in a frame; one that is busy is taken as it is
 
 
@@ -124,7 +126,7 @@ class Settling:
             await self._line.evaluate(scripts.ADD_STYLE, "\n".join(rules))
         if options.js is not None:
             try:
-                await page.evaluate(f"async () => {{\n{options.js}\n}}")
+                await page.evaluate(scripts.RUN.replace("<SCRIPT>", options.js))
             except PlaywrightError as error:
                 raise _script_fault(error, "js") from error
 
@@ -201,7 +203,7 @@ async def present(page: Page, selector: str, name: str, seconds: float) -> Any:
 
 
 def _script_fault(error: PlaywrightError, name: str) -> Exception:
-    if any(word in error.message for word in ("closed", "crashed", "destroyed")):
+    if any(words in error.message for words in _OF_THE_PAGE):
         return error
     reason = error.message.partition(": ")[2].split("\n")[0][:300]
     return Fault("script_error", f"payload.{name} failed: {reason}.", field=f"payload.{name}")

@@ -19,7 +19,7 @@ from worker.browser.engine import Engine
 from worker.browser.faults import Fault, invalid, of_driver, of_status
 from worker.browser.options.page import PageOptions
 from worker.browser.settling import SLACK_SECONDS, Settling
-from worker.browser.shown import shown_url, storable
+from worker.browser.shown import short, shown_url, storable
 from worker.browser.trace import Trace
 from worker.browser.watch import Watch
 from worker.computing.pool import Pool
@@ -27,6 +27,7 @@ from worker.computing.pool import Pool
 log = logging.getLogger(__name__)
 
 _CONTEXT_SECONDS = 10.0
+_ORIGIN_SECONDS = 0.5  # more for each origin of a storage state, which is visited
 _STAMP = 0.05  # of its size
 _BEST_ATTEMPT_PART = 0.5  # of a job's time for the load, when its picture is wanted in any case
 
@@ -57,7 +58,7 @@ class Visit:
             "status": response.status if response else None,
             "title": storable(self.settling.title)[:1000],
             "redirects": await _redirects(response),
-            "contentType": response.headers.get("content-type") if response else None,
+            "contentType": short(response.headers.get("content-type", "")) or None if response else None,
             "partial": self.cut_short or bool(self.settling.late),
             "late": [*(["load"] if self.cut_short else []), *self.settling.late],
             "fallback": False,
@@ -82,6 +83,11 @@ class Visitor:
         self._egress = egress
         self._computing = computing
         self._allow_insecure_tls = allow_insecure_tls
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a browser now."""
+        return self._engine.ready
 
     @asynccontextmanager
     async def visit(
@@ -109,9 +115,11 @@ class Visitor:
                 async with (
                     self._engine.context(alone=alone, proxy=proxy, **chosen) as context,
                     trace.of(context),
+                    watch.while_there(),
                 ):
+                    seconds = _CONTEXT_SECONDS + _ORIGIN_SECONDS * options.stored_origins
                     async with budget.stage(
-                        "context", _CONTEXT_SECONDS, "browser_unavailable", "The browser is stuck."
+                        "context", seconds, "browser_unavailable", "The browser is stuck."
                     ):
                         page = await self._page(context, watch, options)
                         line = Line(context, page)

@@ -2,25 +2,29 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterator
+import re
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, Response, Route
 from playwright.async_api import Error as PlaywrightError
 
-from worker.browser import nuisances
+from worker.browser import nuisances, scripts
 from worker.browser.egress.door import Door
 from worker.browser.faults import Fault
 from worker.browser.globs import Globs
 from worker.browser.options.page import PageOptions
+from worker.browser.relay import LEFT_OUT
+from worker.browser.scripts import MAX_MESSAGES
 from worker.browser.shown import FirstFew, short, shown_url
 
 _NOWHERE_SECONDS = 3.0  # for a page that loads no further since it went to an app, or by mail
 _NEWS_SECONDS = 0.3  # what failed is told on a way of its own, a little after the failure
 # Each costs the driver, and with it every other page, some work: a page that goes on beyond is ended.
-_MOST_MESSAGES = 2000  # to the console, errors of scripts among them
 _MOST_SAID = 5_000_000  # characters of all messages
 _MOST_POPUPS = 50
+_LEFT_OUT = re.compile(f"(?:Error: )?{LEFT_OUT} ([A-Za-z]{{1,20}}) ([0-9]{{1,12}})")
 _PAGES = ("http", "https", "about", "data", "blob", "chrome-error", "")  # schemes that a page may have
 
 
@@ -46,13 +50,15 @@ class Watch:
         self._popups = 0
         self._over: Fault | None = None  # the page was ended
         self._loading = False
-        self.crashed = False
+        self._crash = asyncio.Event()
+        self._closed_itself = False  # before the job was done with it
         self.response: Response | None = None  # the page's own, as far as it was heard of
 
     async def attach(self, context: BrowserContext) -> Page:
         """Opens the context's one page, watched."""
         if self._types or self._globs or self._options.block_ads:
             await context.route("**/*", self._route)
+        await context.add_init_script(scripts.QUIET)
         context.on("requestfailed", self._on_failed)
         self._page = page = await context.new_page()
         context.on("page", self._on_popup)
@@ -72,6 +78,29 @@ class Watch:
             yield
         finally:
             self._loading = False
+
+    @asynccontextmanager
+    async def while_there(self) -> AsyncIterator[None]:
+        """Ends the block at once when the page crashes: one that crashed answers nothing. Raises Fault
+        `page_crashed`."""
+
+        async def end(life: asyncio.Timeout) -> None:
+            await self._crash.wait()
+            life.reschedule(asyncio.get_running_loop().time())
+
+        life = asyncio.timeout(None)
+        try:
+            async with life:
+                ending = asyncio.create_task(end(life))
+                try:
+                    yield
+                finally:
+                    ending.cancel()
+                    self._closed_itself = self._page is not None and self._page.is_closed()
+        except TimeoutError as error:
+            if life.expired():
+                raise Fault("page_crashed", "The page's process crashed.") from error
+            raise
 
     def verify(self) -> None:
         """When the page is seen, before and after: raises Fault if it is not what may be shown."""
@@ -109,10 +138,14 @@ class Watch:
 
     async def explain(self, fault: Fault) -> Fault:
         """The same failure with what the proxy knows of it."""
-        if self.crashed:
+        if fault.code in ("browser_crashed", "browser_stalled", "browser_unavailable", "memory_limit"):
+            return fault  # whatever befell the page was but a part of that
+        if self._crash.is_set():
             return Fault("page_crashed", "The page's process crashed.")
         if self._ended is not None:
             return self._ended
+        if self._closed_itself:
+            return Fault("page_closed", "The page closed itself.")
         if fault.details.get("netError") is None and fault.code != "not_a_page":
             return fault
         with contextlib.suppress(TimeoutError):
@@ -210,17 +243,21 @@ class Watch:
             self._end(Fault("page_error", f"The page opened more than {_MOST_POPUPS} windows."))
 
     def _on_crash(self, _: Page) -> None:
-        self.crashed = True
+        self._crash.set()
         self._gone.set()
 
     def _on_console(self, message: ConsoleMessage) -> None:
         self._hear(message.text, is_error=message.type == "error")
 
     def _hear(self, text: str, *, is_error: bool) -> None:
+        size = len(text)
+        if left_out := _LEFT_OUT.fullmatch(text):
+            text, size = "(a long message)", int(left_out[2])
+            is_error = left_out[1] in ("error", "exception")
         self._messages += 1
-        self._said += len(text)
-        if self._messages > _MOST_MESSAGES:
-            self._end(Fault("page_error", f"The page logged more than {_MOST_MESSAGES} messages."))
+        self._said += size
+        if self._messages > MAX_MESSAGES:
+            self._end(Fault("page_error", f"The page logged more than {MAX_MESSAGES} messages."))
         if self._said > _MOST_SAID:
             self._end(Fault("page_error", f"The page logged more than {_MOST_SAID:,} characters."))
         if is_error:

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from worker.browser import images
@@ -12,15 +13,17 @@ from worker.browser.options.page import PageOptions
 from worker.browser.shown import shown_url
 from worker.browser.trace import Trace
 from worker.browser.visit import Visit, Visitor
-from worker.handlers import Context, Done, File, GiveUp, Job, Outcome, RetryLater
+from worker.handlers import Context, Done, File, GiveUp, Job, Outcome, Postpone, RetryLater
 from worker.payloads import read
 
 log = logging.getLogger(__name__)
 
 Options = TypeVar("Options", bound=PageOptions)
 
-_CRASHES = ("page_crashed", "browser_crashed")
-_CRASHES_BEFORE_ALONE = 2
+_CRASHES_BEFORE_ALONE = 2  # of its page; after one of the browser with others in it a job is alone at once
+_PAUSE_AFTER_CRASH = timedelta(seconds=1)
+_PAUSE_WITHOUT_BROWSER = timedelta(seconds=5)
+_FREE_WITHOUT_BROWSER = 3  # so often a job is handed back since its browser did not start or answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +55,24 @@ class BrowserWork(Generic[Options]):
         self._force_success = force_success
 
     async def handle(self, job: Job, context: Context) -> Outcome:
-        trace = Trace(False, context.folder)
-        crashes = _crashes(job)
+        trace, past = Trace(False, context.folder), Past.of(job)
         try:
             options = read(self._kind.model, job.payload, invalid)
             trace = Trace(options.trace, context.folder)
-            return await self._perform(options, trace, alone=crashes >= _CRASHES_BEFORE_ALONE)
+            return await self._perform(options, trace, alone=past.alone)
         except Fault as fault:
-            if fault.code in _CRASHES:
-                if crashes >= _CRASHES_BEFORE_ALONE:
+            if fault.code in ("browser_crashed", "browser_stalled") and not past.alone:
+                return Postpone(_PAUSE_AFTER_CRASH, fault.code, past.after_crash_of_browser())
+            if fault.code == "browser_unavailable" and (
+                past.unavailable < _FREE_WITHOUT_BROWSER or not self._visitor.ready
+            ):
+                return Postpone(_PAUSE_WITHOUT_BROWSER, fault.code, past.after_no_browser())
+            if fault.code in ("page_crashed", "browser_crashed"):
+                if past.is_culprit(fault.code):
                     fault = fault.made_final("The page crashed again, in a browser of its own.")
                 else:
-                    await context.progress({"crashes": crashes + 1}, checkpoint={"crashes": crashes + 1})
+                    checkpoint = past.after_own_crash()
+                    await context.progress({"crashes": checkpoint["crashes"]}, checkpoint=checkpoint)
             return self._failed(job, fault, trace)
 
     async def _perform(self, options: Options, trace: Trace, *, alone: bool) -> Done:
@@ -114,7 +123,52 @@ class BrowserWork(Generic[Options]):
         return Done(result, (File("fallback.png", "image/png", images.TINY_PNG, 1, 1), *trace.files))
 
 
-def _crashes(job: Job) -> int:
-    """How many earlier attempts ended in a crash."""
-    count = job.checkpoint.get("crashes") if isinstance(job.checkpoint, Mapping) else None
-    return count if isinstance(count, int) else 0
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a job's checkpoint says of crashes in earlier attempts."""
+
+    crashes: int  # of its page, or of a browser with its page in it
+    crashes_alone: int  # of a browser that no other job used
+    was_there: bool  # when a browser that others used too crashed, or did not answer
+    unavailable: int  # how often there was no browser for the job
+
+    @classmethod
+    def of(cls, job: Job) -> "Past":
+        kept = job.checkpoint if isinstance(job.checkpoint, Mapping) else {}
+
+        def count(name: str) -> int:
+            value = kept.get(name)
+            return value if type(value) is int else 0
+
+        was_there = kept.get("wasThere") is True
+        return cls(count("crashes"), count("crashesAlone"), was_there, count("unavailable"))
+
+    @property
+    def alone(self) -> bool:
+        """Whether the job gets a browser of its own, so that it takes no other with it."""
+        return self.was_there or self.crashes >= _CRASHES_BEFORE_ALONE
+
+    def is_culprit(self, code: str) -> bool:
+        """Whether this crash, after those, shows that no further attempt would help."""
+        return self.crashes_alone > 0 if code == "browser_crashed" else self.crashes >= _CRASHES_BEFORE_ALONE
+
+    def after_crash_of_browser(self) -> dict[str, Any]:
+        """The checkpoint of a job that may have had no part in it."""
+        return replace(self, crashes=self.crashes + 1, was_there=True).as_json()
+
+    def after_own_crash(self) -> dict[str, Any]:
+        """The checkpoint of a job whose own page or browser crashed."""
+        alone = self.crashes_alone + self.alone
+        return replace(self, crashes=self.crashes + 1, crashes_alone=alone).as_json()
+
+    def after_no_browser(self) -> dict[str, Any]:
+        """The checkpoint of a job that found no browser."""
+        return replace(self, unavailable=self.unavailable + 1).as_json()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "crashes": self.crashes,
+            "crashesAlone": self.crashes_alone,
+            "wasThere": self.was_there,
+            "unavailable": self.unavailable,
+        }

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from local.figma.pictures import png
+from tests.worker.pools import computing
 from worker.browser.addresses import IPAddress
 from worker.browser.targets import Targets
 from worker.figma import connections
@@ -101,7 +102,7 @@ async def downloads(port: int, trust: ssl.SSLContext) -> AsyncIterator[Downloads
     origins = frozenset(f"https://{host}:{port}" for host in (*HOSTS, "other.test"))
     transport = HostTransport(httpx.Limits(), trust)
     async with httpx.AsyncClient(transport=transport, cookies=no_cookies()) as http:
-        yield Downloads(http, "https://api.figma.com", Targets(origins, resolve))
+        yield Downloads(http, "https://api.figma.com", Targets(origins, resolve), computing())
 
 
 async def test_hosts_of_one_address_share_neither_connections_nor_cookies(tmp_path: Path) -> None:

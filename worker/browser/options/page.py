@@ -46,8 +46,8 @@ class Cookie(Model):
 
 
 class HttpAuth(Model):
-    username: str = Field(max_length=1024)
-    password: str = Field(max_length=1024, repr=False)
+    username: str = Field(max_length=1024, pattern=r"^[^\x00-\x1f\x7f:]*$")  # RFC 7617, 2
+    password: str = Field(max_length=1024, repr=False, pattern=r"^[^\x00-\x1f\x7f]*$")
 
 
 def _status_rule(value: Any) -> Any:
@@ -170,7 +170,9 @@ class PageOptions(Payload):
     """{name, value, url} or {name, value, domain, path}, and expires, httpOnly, secure, sameSite."""
     headers: dict[str, str] = Field(default_factory=dict, max_length=50)
     """Sent with every request; not those of the connection itself."""
-    user_agent: str | None = Field(default=None, min_length=1, max_length=1000)
+    user_agent: str | None = Field(
+        default=None, min_length=1, max_length=1000, pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"
+    )
     """The header of that name; the default ends in Sidejob/<version>."""
     locale: str | None = Field(default=None, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
     """The page's language, such as de-CH."""
@@ -217,6 +219,10 @@ class PageOptions(Payload):
     @property
     def scale(self) -> float | None:
         return 2 if self.retina else self.scale_factor
+
+    @property
+    def stored_origins(self) -> int:
+        return len(self.storage_state.origins) if self.storage_state is not None else 0
 
     def fails_on(self, status: int) -> bool:
         rule = self.fail_on_http_status

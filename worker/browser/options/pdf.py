@@ -6,6 +6,7 @@ from pydantic import Field
 
 from worker.browser.options.page import PageOptions
 from worker.browser.options.screenshot import FILE_NAME
+from worker.browser.options.templates import loaded_by
 from worker.payloads import Model
 
 # A number is CSS pixels; 96 of them are an inch.
@@ -53,7 +54,7 @@ class Paper(Model):
     """How much larger than usual."""
     header_template: Template | None = None
     """HTML; classes date, title, url, pageNumber, totalPages are filled in. Needs a margin to stand in,
-    and a font size."""
+    and a font size. Loads nothing but data: addresses."""
     footer_template: Template | None = None
     """The same at the bottom of each sheet."""
     page_ranges: str | None = Field(
@@ -91,6 +92,9 @@ class PdfOptions(PageOptions):
         for name, length in (("width", paper.width), ("height", paper.height)):
             if length is not None and not 0.1 <= inches(length) <= _LONGEST_INCHES:
                 return f"pdf.{name}", "must be from 0.1 to 200 inches"
+        for name, template in (("header", paper.header_template), ("footer", paper.footer_template)):
+            if template is not None and (found := loaded_by(template)):
+                return f"pdf.{name}Template", f"must load nothing but data: addresses, and has {found}"
         return super().contradiction()
 
     @property

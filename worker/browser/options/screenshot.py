@@ -6,6 +6,7 @@ from pydantic import Field
 
 from worker.browser.options.page import MOST, Clip, PageOptions, Selector, Viewport
 from worker.payloads import Model
+from worker.uploads import object_names
 
 FILE_NAME = r"^[^/\\\x00-\x1f]+$"
 _ENDINGS = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",)}
@@ -91,9 +92,15 @@ class ScreenshotOptions(PictureOptions, PageOptions):
                 return wrong
         if self.shots and "name" in self.model_fields_set:
             return "name", "goes with the single shots"
+        taken: set[str] = set()
         for index, shot in enumerate(self.pictures if self.shots else ()):
             if wrong := shot.contradiction():
                 return f"shots.{index}.{wrong[0]}", wrong[1]
+            # As Storage will know it: two letters may become the same one there.
+            (name,) = object_names([shot.file_name()])
+            if name in taken:
+                return f"shots.{index}.name", "is the same as that of an earlier shot, as files are named"
+            taken.add(name)
         return None
 
     @property
