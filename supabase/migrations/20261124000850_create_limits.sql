@@ -51,7 +51,7 @@ create policy "members see what is paused" on public.paused_executors for select
 
 -- A claim counts the jobs of each limit that fits it, and looks up whether its executor is paused.
 create trigger job_limits_bound after insert on public.job_limits referencing new table as new_rows
-  for each statement execute function sidejob.bound_rows('100');
+  for each statement execute function sidejob.bound_rows('500');
 create trigger paused_executors_bound after insert on public.paused_executors referencing new table as new_rows
   for each statement execute function sidejob.bound_rows('1000');
 create trigger job_limits_audit after insert or delete or update of max_running, max_starts, per_seconds on public.job_limits

@@ -42,7 +42,7 @@ def pauses(first: int, last: int) -> str:
 
 @pytest.mark.parametrize(
     ("insert", "table", "most"),
-    [(limits, "job_limits", 100), (schedules, "schedules", 1000), (pauses, "paused_executors", 1000)],
+    [(limits, "job_limits", 500), (schedules, "schedules", 1000), (pauses, "paused_executors", 1000)],
 )
 def test_a_workspace_has_a_bounded_number_of_them(
     workspace: Workspace, other_workspace: Workspace, insert: Callable[[int, int], str], table: str, most: int
@@ -59,13 +59,13 @@ def test_a_workspace_has_a_bounded_number_of_them(
 def test_of_two_who_add_the_last_one_at_once_one_is_refused(
     workspace: Workspace, sign_in: Callable[[str | None], Caller]
 ) -> None:
-    workspace.owner.run(limits(1, 99))
+    workspace.owner.run(limits(1, 499))
     second = sign_in(workspace.owner.user_id)
     with workspace.owner.session.transaction():
-        workspace.owner.run(limits(100, 100))
+        workspace.owner.run(limits(500, 500))
         second.run("set lock_timeout = '200ms'")
-        assert refusal(lambda: second.run(limits(101, 101)))[0] == "55P03", "it waits for the first"
-    assert refusal(lambda: second.run(limits(101, 101)))[0] == "SJ103"
+        assert refusal(lambda: second.run(limits(501, 501)))[0] == "55P03", "it waits for the first"
+    assert refusal(lambda: second.run(limits(501, 501)))[0] == "SJ103"
 
 
 def test_ten_thousand_jobs_wait_for_one(workspace: Workspace) -> None:
