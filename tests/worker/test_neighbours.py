@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,18 @@ from tests.worker.jobs import eventually
 from tests.worker.pools import computing
 from tests.worker.processes import children, command, started_since
 from worker.browser import home, memory, relay
+from worker.browser.budget import Budget
 from worker.browser.egress.proxy import Egress
 from worker.browser.engine import Engine
-from worker.browser.faults import of_driver
+from worker.browser.faults import Fault, invalid, of_driver
 from worker.browser.kinds import handlers
 from worker.browser.launching import Launch
+from worker.browser.options.screenshot import ScreenshotOptions
 from worker.browser.targets import Targets
+from worker.browser.trace import Trace
 from worker.browser.visit import Visitor
 from worker.handlers import Context, Done, GiveUp, Outcome, Postpone, RetryLater
+from worker.payloads import read
 
 MB = 1024 * 1024
 LONG = 6_000_000  # characters: more than a page may log in all, and little enough for a test
@@ -89,6 +92,8 @@ async def test_a_long_message_counts_as_what_it_was(camera: Camera) -> None:
         assert code == "page_error"
         assert outcome.error.details["console"]["total"] == 1
         assert "x" * 1000 not in str(outcome.error)
+    shot = await camera.shoot(page("console.error('x'.repeat(200000))", delayMs=0))
+    assert shot.result["console"]["items"] == [{"text": "(a long message)"}]
     for script in (f"console.log({long})", WORKER.format(f"console.info({long})")):
         (shot,) = await camera.shoot_all(page(script, **failing))
         assert shot.result["console"]["total"] == 0
@@ -254,18 +259,26 @@ async def test_a_job_that_is_late_while_the_browser_does_not_answer_is_handed_ba
         assert outcome.reason in ("browser_stalled", "browser_crashed")
 
 
-async def test_a_page_that_crashes_is_noticed_at_once(camera: Camera) -> None:
-    waiting = asyncio.create_task(camera.outcome(page("", delayMs=10_000, timeoutMs=60_000)))
-    await eventually(lambda: any(context.pages for context in camera.engine.browser.contexts))
-    renderer = next(weight.pid for weight in memory.weigh(camera.engine.pid) if weight.page)
-    began = time.monotonic()
-    for weight in memory.weigh(camera.engine.pid):
-        if weight.page:
+async def test_a_page_that_crashes_ends_whatever_waits_for_it(engine: Engine) -> None:
+    options = read(ScreenshotOptions, {"html": "x"}, invalid)
+    visitor, trace = Visitor(engine, Egress(Targets()), 20, computing=computing()), Trace(False, Path)
+    others = {weight.pid for weight in memory.weigh(engine.pid)}
+
+    async def wait_in_vain() -> None:
+        async with asyncio.timeout(60), visitor.visit(options, Budget(50), trace) as visit:
+            waiting.append(asyncio.create_task(_end_pages(engine, others)))
+            await visit.line.evaluate("() => new Promise(() => {})")
+
+    waiting = list[asyncio.Task[None]]()
+    with pytest.raises(Fault, match="page_crashed"):
+        await wait_in_vain()
+    await asyncio.gather(*waiting)
+
+
+async def _end_pages(engine: Engine, others: set[int]) -> None:
+    for weight in memory.weigh(engine.pid):
+        if weight.page and weight.pid not in others:
             os.kill(weight.pid, signal.SIGKILL)
-    outcome = await waiting
-    assert isinstance(outcome, RetryLater), (outcome, renderer)
-    assert outcome.error.code == "page_crashed"
-    assert time.monotonic() - began < 60
 
 
 async def test_a_page_that_closes_itself_is_no_crash_of_the_browser(camera: Camera) -> None:
