@@ -77,7 +77,9 @@ create domain sidejob.payload as jsonb
 create domain sidejob.result as jsonb
   constraint result_has_at_most_100_levels check (sidejob.is_nested_at_most_100_deep(value))
   constraint result_has_numbers_of_at_most_400_digits check (sidejob.has_numbers_of_at_most_400_digits(value, 1048576))
-  constraint result_is_at_most_1_mib check (sidejob.is_at_most(value, 1048576));
+  constraint result_is_at_most_1_mib check (sidejob.is_at_most(value, 1048576))
+  constraint result_source_is_at_most_500_characters  -- an index has it (jobs_by_source), and takes 2,704 bytes
+    check (char_length(value ->> 'source') <= 500);
 create domain sidejob.error as jsonb
   constraint error_has_at_most_100_levels check (sidejob.is_nested_at_most_100_deep(value))
   constraint error_has_numbers_of_at_most_400_digits check (sidejob.has_numbers_of_at_most_400_digits(value, 65536))

@@ -1,6 +1,7 @@
 """JSON that a caller writes: how deep it may be nested, how long its numbers and its text may be, by whatever way it comes."""
 
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -149,6 +150,16 @@ def test_a_text_that_is_too_long_is_refused(workspace: Workspace, way: str) -> N
         send(workspace, text)
     assert (error.value.diag.constraint_name or "").startswith(f"{field}_is_a")
     assert "_at_most_" in (error.value.diag.constraint_name or "")
+
+
+def test_a_source_that_its_index_could_not_hold_is_refused(workspace: Workspace) -> None:
+    """Characters that no compression shortens, as an index compresses too."""
+    source = "".join(chr(0x4E00 + secrets.randbelow(20_000)) for _ in range(501))
+    send = under_a_lease("finish_job", "result", ", ok => true")
+    with pytest.raises(psycopg.errors.CheckViolation) as error:
+        send(workspace, json.dumps({"source": source}))
+    assert error.value.diag.constraint_name == "result_source_is_at_most_500_characters"
+    send(workspace, json.dumps({"source": source[:500]}))
 
 
 def test_in_a_list_the_place_is_named(workspace: Workspace) -> None:
