@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,28 +124,29 @@ def test_a_stream_resumes_after_the_last_event_id_or_after(member: Person, execu
 
 
 def keep_moving(worker: Person, executor: str, rounds: int) -> None:
-    """Two events a round, and one at the end."""
+    """Two events a round, and two at the end."""
     for _ in range(rounds):
-        job = claim(worker, executor)
-        done(worker.rest("POST", "rpc/release_job", fence(job)))
+        failed = {**lease(claim(worker, executor)), "ok": False, "error": "again", "retryAfterSeconds": 0}
+        done(worker.post("task-result", failed))
     done(worker.post("task-result", {**lease(claim(worker, executor)), "ok": True}))
 
 
 def test_over_many_cut_connections_nothing_is_skipped_or_doubled(
     member: Person, worker: Person, executor: str
 ) -> None:
-    job_id = assign(member, executor)["jobId"]
-    moving = threading.Thread(target=keep_moving, args=(worker, executor, 20))
-    moving.start()
+    job_id = assign(member, executor, maxAttempts=25)["jobId"]
     seen: list[Event] = []
     streams = 0
-    while not seen or seen[-1]["event_type"] not in history.LAST_EVENTS:
-        resuming = member.adding(last_event_id=str(seen[-1]["seq"])) if seen else member
-        streams += 1
-        with listening(resuming, job_id) as stream:
-            for event, _ in zip(stream, range(random.randint(1, 6)), strict=False):
-                seen.append(event)
-    moving.join()
+    with ThreadPoolExecutor(1) as threads:
+        moving = threads.submit(keep_moving, worker, executor, 20)
+        while not seen or seen[-1]["event_type"] not in history.LAST_EVENTS:
+            if moving.done():
+                moving.result()  # else a failure there would be waited for here without end
+            resuming = member.adding(last_event_id=str(seen[-1]["seq"])) if seen else member
+            streams += 1
+            with listening(resuming, job_id) as stream:
+                for event, _ in zip(stream, range(random.randint(1, 6)), strict=False):
+                    seen.append(event)
     assert seqs(seen) == [*range(1, 43 + 1)]
     assert streams > 6
 

@@ -120,9 +120,8 @@ async def test_a_renewal_that_nobody_understands_is_no_renewal(
         (attempt,) = runner._attempts
         ends = attempt._lease._ends
         runner.look(job_id)
-        await eventually(lambda: gate.rule("renew_lease") is None)
-        assert attempt._lease._ends == ends
         await eventually(lambda: attempt._lease._ends > ends)
+        assert sum("renew_lease" in path for path in gate.passed) > 1
         bench.release.set()
         await jobs.until(job_id, "succeeded")
 

@@ -1,6 +1,7 @@
 """May a page open this address, and where is it?"""
 
 import asyncio
+import copy
 import ipaddress
 import re
 import socket
@@ -94,7 +95,9 @@ class Targets:
 
     def of_one_job(self) -> "Targets":
         """The same, with a share of its own of the names that are looked up at once."""
-        return Targets(self._allowed, self._given, self._lookups)
+        job = copy.copy(self)
+        job._resolve = self._given or self._lookups.share()  # noqa: SLF001  of our own class
+        return job
 
     async def check(self, url: str) -> Target:
         """Raises Fault: `invalid_url`, `blocked_scheme`, `blocked_address`, `dns_not_found`, `dns_failed`."""
