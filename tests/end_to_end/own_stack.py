@@ -22,21 +22,21 @@ from local.suite import free_layout
 class OwnStack:
     """A stack that a test may break."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, objects_bytes: int) -> None:
         self.layout = replace(layout, workers=0)
         self.environment = {
             **os.environ,
             **self.layout.variables,
             "PYTHONPATH": str(REPOSITORY),
-            "SIDEJOB_OBJECTS_LIMIT_BYTES": "1000000",
+            "SIDEJOB_OBJECTS_LIMIT_BYTES": str(objects_bytes),
         }
 
     @classmethod
     @contextmanager
-    def running(cls, kind: str) -> Iterator["OwnStack"]:
-        """One that is up, and gone at the end."""
+    def running(cls, kind: str, objects_bytes: int = 1_000_000) -> Iterator["OwnStack"]:
+        """One that is up, and gone at the end. objects_bytes: that its Storage keeps in memory."""
         with free_layout(kind) as layout:
-            own = cls(layout)
+            own = cls(layout, objects_bytes)
             started = own.run("up", "-d")
             assert started.returncode == 0, started.stderr
             yield own
