@@ -102,7 +102,7 @@ def _header(token: str) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=KEPT_TOKENS)
 def _claims(token: str, key: "PyJWK | str | None", issuer: str | None) -> Mapping[str, Any]:
-    """What a token says. key: None leaves its signature to be checked by somebody else."""
+    """The claims of a token. key: None when Auth itself checks the signature."""
     jwt = pyjwt()
     if key is None or isinstance(key, str):
         proof, algorithm = key or "", "HS256"

@@ -28,7 +28,7 @@ WORKER = (
     "metrics", "last_seen",
 )  # fmt: skip
 
-# What a job was given, made and left for its next attempt: up to 1.5 MiB a row. A list has it for the asking.
+# Payload, result and checkpoint have up to 1.5 MiB per row, so a list shows them only when `fields` asks.
 ON_REQUEST = frozenset({"payload", "result", "checkpoint"})
 
 

@@ -127,7 +127,7 @@ class Connections:
 
 
 def _content(response: HTTPResponse, max_bytes: int) -> tuple[bytes, bool]:
-    """What was sent, unpacked, and whether there would have been more. Raises IncompleteRead, zlib.error.
+    """Returns the body, unpacked, and whether it was cut off. Raises IncompleteRead, zlib.error.
 
     It is unpacked piece by piece: a little that unpacks to very much would else have it all in memory.
     """

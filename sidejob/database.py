@@ -67,8 +67,11 @@ class Database:
         repeatable: bool = False,
         names: Mapping[str, str] = NO_NAMES,
     ) -> JSON:
-        """What a database function returns. repeatable: it only reads, or a key or lease guards it. names: of
-        arguments whose fields in the request are called otherwise."""
+        """Calls a database function and returns its answer.
+
+        repeatable: it only reads, or a key or lease guards it. names: by argument, the name of its field in
+        the request, where that differs.
+        """
         answer = self._send("POST", f"rpc/{transition}", body=arguments, repeatable=repeatable, names=names)
         return _understood(lambda: jsontext.read(answer.content) if answer.content else None)
 
@@ -151,7 +154,7 @@ class Database:
 
 
 def _understood(reading: Callable[[], T]) -> T:
-    """What is read. Raises Unavailable where the answer is none of the database's, such as a proxy's page."""
+    """Returns what was read. Raises Unavailable for an answer in another shape, such as a proxy's page."""
     try:
         return reading()
     except (ValueError, RecursionError) as error:
